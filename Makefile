@@ -1,0 +1,41 @@
+# Two commands do all: `make demo` and `make test`. Each makes its own environment in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format clean
+
+help:  ## Say what there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/.user: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than Python 3.11: install a newer one and name it, as in make PYTHON=python3.12 demo"; exit 2; }
+	test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
+	$(RUN)python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.developer: $(VENV)/.user
+	$(RUN)python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.user  ## Map a synthetic cell, print its scores and where the report is
+	$(RUN)vemosaic demo
+
+test: $(VENV)/.developer  ## Check style and types, run the tests
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+	$(RUN)python -m pytest -m 'not slow'
+
+test-slow: $(VENV)/.developer  ## Run the slow tests
+	$(RUN)python -m pytest -m slow
+
+format: $(VENV)/.developer  ## Put the code into shape
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+clean:  ## Remove the environment, caches and the demo's output
+	rm -rf $(VENV) demo.vemosaic .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

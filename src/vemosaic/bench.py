@@ -1,0 +1,202 @@
+"""Benchmarks that any user can run: how fast this machine embeds and trains, beside the paper's encoder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import vemosaic
+from vemosaic.blocks.grid import Unit, units
+from vemosaic.datasets.phantom import phantom_cell
+from vemosaic.embedding import Embedder
+from vemosaic.errors import SettingsError
+from vemosaic.models import han2022
+from vemosaic.models.default import Encoder
+from vemosaic.models.model import Model, build
+from vemosaic.models.settings import ModelSettings
+from vemosaic.pipeline import Settings
+from vemosaic.training import train
+from vemosaic.volumes import at_voxel_size, open_volume
+from vemosaic.volumes.intensity import Intensity, measure_intensity
+from vemosaic.volumes.volume import Volume
+
+PAPER_ANCHORS = 69.4
+PAPER_VOXELS = 5_800.0  # both on an RTX 2080 Ti (Han et al. 2022, section 4.6)
+
+
+def measure(
+    what: str, source: str | None, voxel_size: tuple[float, ...] | None, working: float | None, seconds: float
+) -> dict[str, Any]:
+    """Run one benchmark and return its figures.
+
+    Parameters
+    ----------
+    what
+        ``"embed"``: the dense view, beside the paper's encoder patch by patch. ``"train"``: anchors a second.
+        ``"views"``: the largest difference between patch view and dense view.
+    source
+        A volume; a phantom cell where None.
+    voxel_size
+        In nm, if the file lacks it.
+    working
+        Voxel size in nm to work at; None for the volume's own.
+    seconds
+        Least time to measure for.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such benchmark.
+    """
+    if what not in BENCHMARKS:
+        raise SettingsError("bench", f"there is no benchmark {what!r}", f"choose one of {', '.join(BENCHMARKS)}")
+    opened = open_volume(phantom_cell().raw if source is None else source, voxel_size=voxel_size or 16.0)
+    volume = at_voxel_size(opened, working)
+    return {
+        "benchmark": what,
+        "volume": source or "phantom",
+        "shape": list(volume.shape),
+        **BENCHMARKS[what](volume, seconds),
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "vemosaic": vemosaic.__version__,
+    }
+
+
+def bench_embed(volume: Volume, seconds: float) -> dict[str, Any]:
+    """Embed boxes of 192 voxels as `run` does, smoothing included, and patches as the paper does, in turns."""
+    intensity = measure_intensity(volume)
+    embedder = Embedder(_untrained(), intensity, Settings().smoothing)
+    box = units(volume.shape, (192, 192, 192))[0]
+    voxels = embedder.read(volume, box)
+    paper = han2022.Encoder().eval()
+    patches = _patches(volume, intensity, 64, paper.half_size)
+
+    def ours() -> int:
+        return sum(embedding[..., 0].numel() for _, embedding in embedder.tiles(box, voxels))
+
+    def theirs() -> int:
+        with torch.inference_mode():
+            return len(paper(patches[:, None])[0])
+
+    rates = _rates([ours, theirs], seconds)
+    return {
+        "voxels_per_second": rates[0],
+        "paper_voxels_per_second": rates[1],
+        "ratio": rates[0] / rates[1],
+        "smoothing": embedder.smoothing,
+    }
+
+
+def bench_train(volume: Volume, seconds: float) -> dict[str, Any]:
+    """Train as `run` does; the first batches, in which kernels are chosen, do not count."""
+    intensity, settings = measure_intensity(volume), ModelSettings()
+    batch = settings.optimiser.batch
+    marks: list[float] = []
+    anchors = batch * 400
+
+    class Enough(Exception):
+        """The time is up."""
+
+    def listen(event: object) -> None:
+        marks.append(time.perf_counter())
+        if len(marks) > 5 and marks[-1] - marks[4] > seconds:
+            raise Enough
+
+    with suppress(Enough):
+        train([volume], [intensity], settings, anchors=anchors, listen=listen)
+    rate = batch * (len(marks) - 5) / (marks[-1] - marks[4])
+    return {
+        "anchors_per_second": rate,
+        "positives": settings.sampling.positives,
+        "batch": batch,
+        "paper_anchors_per_second_on_gpu": PAPER_ANCHORS,
+    }
+
+
+def bench_views(volume: Volume, seconds: float) -> dict[str, Any]:
+    """Compare patch view and dense view at random voxels, at least 2,000 of them."""
+    intensity = measure_intensity(volume)
+    return {"voxels": 2_000, "largest_difference": view_difference(_untrained(), volume, intensity, 2_000)}
+
+
+BENCHMARKS: dict[str, Callable[[Volume, float], dict[str, Any]]] = {
+    "embed": bench_embed,
+    "train": bench_train,
+    "views": bench_views,
+}
+
+
+def view_difference(model: Model, volume: Volume, intensity: Intensity, count: int, seed: int = 0) -> float:
+    """Largest difference between the semantic means of both views at random voxels.
+
+    The patch view interpolates each voxel's own 16 x 16 x 16 grid and knows nothing of the dense one.
+    """
+    encoder: Encoder = model.encoder
+    rng = np.random.default_rng(seed)
+    voxels = np.stack([rng.integers(0, n, count) for n in volume.shape], 1)
+    largest = 0.0
+    embedder = Embedder(model, intensity, smoothing=0.0)
+    for part in np.array_split(voxels, max(1, count // 250)):
+        patches = patches_at(volume, intensity, part, encoder.half_size)
+        with torch.inference_mode():
+            means = encoder(patches[:, None])[0][:, : encoder.semantic]
+        dense = [embedder.tile(embedder.read(volume, Unit((0, 0, 0), tuple(v), (1, 1, 1)))) for v in part.tolist()]
+        largest = max(largest, float((means - torch.stack(dense)[:, 0, 0, 0]).abs().max()))
+    return largest
+
+
+def patches_at(volume: Volume, intensity: Intensity, voxels: np.ndarray, half_size: float) -> torch.Tensor:
+    """Patches ``(N, 16, 16, 16)`` on axis-aligned grids around voxels ``(N, 3)``, mirrored at the border."""
+    reach = int(np.ceil(half_size)) + 1
+    edge = 2 * reach + 1
+    boxes = np.stack([volume.read([int(i) - reach for i in v], (edge,) * 3) for v in voxels])
+    normalised = torch.from_numpy(intensity.normalise(boxes))
+    line = torch.linspace(-half_size / reach, half_size / reach, 16)
+    z, y, x = torch.meshgrid(line, line, line, indexing="ij")
+    grid = torch.stack((x, y, z), -1).expand(len(boxes), -1, -1, -1, -1)
+    return F.grid_sample(normalised[:, None], grid, align_corners=True)[:, 0]
+
+
+def _patches(volume: Volume, intensity: Intensity, count: int, half_size: float) -> torch.Tensor:
+    rng = np.random.default_rng(0)
+    voxels = np.stack([rng.integers(0, n, count) for n in volume.shape], 1)
+    return patches_at(volume, intensity, voxels, half_size)
+
+
+def _untrained() -> Model:
+    settings = ModelSettings()
+    return Model(build(settings, seed=0).eval(), settings)
+
+
+def _rates(jobs: list[Callable[[], int]], seconds: float) -> list[float]:
+    """Rate of each job, after one call of each to warm up; they take turns, so that noise meets all alike."""
+    for job in jobs:
+        job()
+    amounts, times = [0] * len(jobs), [0.0] * len(jobs)
+    while min(times) < seconds / len(jobs):
+        for number, job in enumerate(jobs):
+            start = time.perf_counter()
+            amounts[number] += job()
+            times[number] += time.perf_counter() - start
+    return [amount / spent for amount, spent in zip(amounts, times, strict=True)]
+
+

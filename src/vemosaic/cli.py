@@ -1,0 +1,419 @@
+"""The command line: parse, call the API, show progress. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vemosaic import __version__
+from vemosaic.errors import SettingsError, VemosaicError
+
+if TYPE_CHECKING:
+    from vemosaic.blocks.events import Listener
+    from vemosaic.pipeline import Run, Settings
+
+app = typer.Typer(
+    name="vemosaic",
+    help="From a volume electron-microscopy dataset to an organelle map, without annotations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+VolumePath = Annotated[str, typer.Argument(help="A volume: OME-Zarr, N5, TIFF, slices, HDF5 (file.h5:/path), MRC, ...")]
+RunPath = Annotated[Path, typer.Argument(help="Folder of a run.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run; NAME.vemosaic where not given.")]
+VoxelSize = Annotated[str | None, typer.Option(help="In nm, if the file lacks it: 16, or 50,4.6,4.6 (z,y,x).")]
+Working = Annotated[str, typer.Option(help="Voxel size in nm to work at, or 'native'.")]
+Channel = Annotated[int | None, typer.Option(help="Channel of a volume that has several, from 0.")]
+Mask = Annotated[str | None, typer.Option(help="A mask of the volume: learn and map only where it is not zero.")]
+Anchors = Annotated[int | None, typer.Option(help="Training budget in anchors.")]
+ClusterRange = Annotated[str, typer.Option("--clusters", "-k", help="Numbers of clusters: 8, or 4-10, or 4,6,8.")]
+Smoothing = Annotated[float, typer.Option(help="Gaussian over the embedding before clustering, std in voxels.")]
+Fit = Annotated[str, typer.Option(help="Cluster a 'sample' of voxels, or all of them in a 'stream'.")]
+References = Annotated[
+    list[str] | None, typer.Option("--reference", help="labels.ome.zarr, or NAME=mask.tif, repeated; for scores.")
+]
+Seed = Annotated[int, typer.Option(help="Of weights, patches and clustering.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+MissingChunks = Annotated[str, typer.Option(help="'error', or 'fill' where absent chunks stand for the fill value.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Preset = Annotated[str, typer.Option(help="Which model: default.")]
+
+
+def main() -> None:
+    """Run the command line; what the user can mend ends in one line and exit code 2."""
+    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    try:
+        app()
+    except VemosaicError as error:
+        print(f"error: {error}", file=sys.stderr)
+        _leave(2)
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on from here", file=sys.stderr)
+        _leave(130)
+
+
+def _leave(code: int) -> None:
+    """End at once, waiting for no thread: what is on disk is whole."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    volume: VolumePath,
+    out: Out = None,
+    voxel_size: VoxelSize = None,
+    working_voxel_size: Working = "16",
+    channel: Channel = None,
+    mask: Mask = None,
+    reference: References = None,
+    clusters: ClusterRange = "4-10",
+    anchors: Anchors = None,
+    smoothing: Smoothing = 2.0,
+    fit: Fit = "sample",
+    preset: Preset = "default",
+    missing_chunks: MissingChunks = "error",
+    model: Annotated[Path | None, typer.Option(help="A model.safetensors to use instead of training one.")] = None,
+    embedding: Annotated[bool, typer.Option("--embedding", help="Keep the embedding of every voxel, too.")] = False,
+    seed: Seed = 1,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run of another input.")] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Map a volume: train, cluster, give every voxel its cluster, score, report. Run again to resume."""
+    from vemosaic.pipeline import ReferenceInput
+    from vemosaic.pipeline import run as run_pipeline
+
+    settings = _settings(preset, anchors, clusters, fit, smoothing, working_voxel_size, seed)
+    out = out or _default_out(volume)
+    with _progress(quiet or as_json) as listen:
+        done = run_pipeline(
+            _local(volume),
+            out,
+            settings,
+            voxel_size=_numbers(voxel_size),
+            channel=channel,
+            mask=_local(mask) if mask else None,
+            reference=ReferenceInput(tuple(map(_local_reference, reference))) if reference else None,
+            missing_chunks=missing_chunks,
+            model=model,
+            store_embedding=embedding,
+            device=device,
+            overwrite=overwrite,
+            listen=listen,
+        )
+    _tell(done, quiet, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for phantom and run.")] = Path("demo.vemosaic"),
+    seed: Seed = 1,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a synthetic cell, map it, and print how well its organelles were found."""
+    from vemosaic.demo import run_demo
+
+    with _progress(quiet or as_json) as listen:
+        done = run_demo(out, seed=seed, listen=listen)
+    _tell(done, quiet, as_json)
+
+
+@app.command()
+def info(
+    volume: VolumePath,
+    voxel_size: VoxelSize = None,
+    channel: Channel = None,
+    missing_chunks: MissingChunks = "error",
+    as_json: AsJson = False,
+) -> None:
+    """Print what a volume is: format, shape, voxel size, levels, intensities."""
+    from vemosaic.volumes import describe, open_volume
+
+    facts = describe(
+        open_volume(
+            _local(volume), voxel_size=_numbers(voxel_size), channel=channel, missing_chunks=missing_chunks
+        )
+    )
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        print(f"{key.replace('_', ' '):>16}  {_readable(value)}")
+
+
+@app.command()
+def train(
+    volumes: Annotated[list[str], typer.Argument(help="One or more volumes to learn from.")],
+    out: Out = None,
+    voxel_size: VoxelSize = None,
+    working_voxel_size: Working = "16",
+    channel: Channel = None,
+    mask: Mask = None,
+    anchors: Anchors = None,
+    preset: Preset = "default",
+    seed: Seed = 1,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run of another input.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on one or more volumes; map others with it by `vemosaic run VOLUME --model`."""
+    from vemosaic.blocks.lock import claim
+    from vemosaic.pipeline import Input, Run
+    from vemosaic.run_folder import RunFolder
+
+    out = out or _default_out(volumes[0])
+    if mask is not None and len(volumes) > 1:
+        raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
+    settings = _settings(preset, anchors, "8", "sample", 2.0, working_voxel_size, seed)
+    RunFolder(out)
+    requests = [Input(_local(v), _numbers(voxel_size), channel, _local(mask) if mask else None) for v in volumes]
+    with _progress(quiet) as listen, claim(out):
+        job = Run.start(out, requests, settings, device=device, overwrite=overwrite, listen=listen)
+        job.train()
+    if not quiet:
+        print(f"model: {job.folder.model}")
+
+
+@app.command()
+def embed(folder: RunPath, device: Device = "auto", quiet: Quiet = False) -> None:
+    """Store the embedding of every voxel of a run, as OME-Zarr (c, z, y, x), float16."""
+    with _reopened(folder, device, quiet) as job:
+        job.embed()
+    if not quiet:
+        print(f"embedding: {job.folder.embedding}")
+
+
+@app.command()
+def cluster(
+    folder: RunPath,
+    clusters: ClusterRange = "4-10",
+    fit: Fit = "sample",
+    smoothing: Smoothing = 2.0,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Map a trained run anew with other numbers of clusters."""
+    changes = {"clusters": parse_clusters(clusters), "fit": fit, "smoothing": smoothing}
+    with _reopened(folder, device, quiet, **changes) as job:
+        job.fit()
+        job.map()
+        if job.reference():
+            job.evaluate()
+        job.finish()
+    _tell(job, quiet, False)
+
+
+@app.command()
+def evaluate(
+    segmentation: Annotated[Path, typer.Argument(help="A map: segmentation.ome.zarr, or any label image.")],
+    reference: Annotated[list[str], typer.Argument(help="labels.ome.zarr, or NAME=mask.tif, repeated.")],
+    clusters: Annotated[int | None, typer.Option("--clusters", "-k", help="Which of its maps; else all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a map against a reference segmentation."""
+    from vemosaic.pipeline import score_file
+
+    scores = score_file(segmentation, [_local_reference(r) for r in reference], clusters)
+    if as_json:
+        print(json.dumps(scores, indent=1))
+    else:
+        _print_scores(scores)
+
+
+@app.command()
+def report(folder: RunPath, quiet: Quiet = False) -> None:
+    """Write the report of a run anew."""
+    with _reopened(folder, "auto", quiet) as job:
+        job.finish()
+    if not quiet:
+        print(f"report: {job.folder.report}")
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="embed, train or views.")],
+    volume: Annotated[str | None, typer.Argument(help="A real volume; a phantom cell where not given.")] = None,
+    voxel_size: VoxelSize = None,
+    working_voxel_size: Working = "native",
+    seconds: Annotated[float, typer.Option(help="Least time to measure for.")] = 20.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast this machine embeds and trains, beside the paper's encoder."""
+    from vemosaic.bench import measure
+
+    size = _working(working_voxel_size)
+    facts = measure(what, _local(volume) if volume else None, _numbers(voxel_size), size, seconds)
+    print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{k:>24}  {_readable(v)}" for k, v in facts.items()))
+
+
+@contextmanager
+def _reopened(folder: Path, device: str, quiet: bool, **changes: Any) -> Iterator[Run]:
+    from vemosaic.blocks.lock import claim
+    from vemosaic.pipeline import Run
+    from vemosaic.run_folder import RunFolder
+
+    RunFolder.existing(folder)
+    with _progress(quiet) as listen, claim(folder):
+        yield Run.reopen(folder, device=device, listen=listen, **changes)
+
+
+def _settings(
+    preset: str, anchors: int | None, clusters: str, fit: str, smoothing: float, working: str, seed: int
+) -> Settings:
+    from pydantic import ValidationError
+
+    from vemosaic.models.presets import preset_settings
+    from vemosaic.pipeline import Settings
+
+    try:
+        return Settings(
+            model=preset_settings(preset),
+            anchors=anchors,
+            clusters=parse_clusters(clusters),
+            fit=fit,
+            smoothing=smoothing,
+            working_voxel_size=_working(working),
+            seed=seed,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "--" + str(first["loc"][0]).replace("_", "-")
+        raise SettingsError(name, f"{first['input']!r} will not do", first["msg"].lower()) from error
+
+
+def parse_clusters(text: str) -> tuple[int, ...]:
+    """Read ``8``, ``4-10`` or ``4,6,8`` as numbers of clusters, ascending.
+
+    Raises
+    ------
+    SettingsError
+        If it is none of these, or a number is not 2 to 255.
+    """
+    found: set[int] = set()
+    try:
+        for part in text.split(","):
+            first, _, last = part.strip().partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+    except ValueError:
+        found = set()
+    if not found or min(found) < 2 or max(found) > 255:
+        raise SettingsError("--clusters", f"{text!r} is not 2 to 255 clusters", "write 8, or 4-10, or 4,6,8")
+    return tuple(sorted(found))
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3) or not all(0 < v < float("inf") for v in values):
+        raise SettingsError("--voxel-size", f"{text!r} is not a size in nm", "write 16, or 50,4.6,4.6 for z,y,x")
+    return values * 3 if len(values) == 1 else values
+
+
+def _working(text: str) -> float | None:
+    if text == "native":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SettingsError("--working-voxel-size", f"{text!r} is not a size in nm", "write 16, or native")
+    return value
+
+
+def _local(path: str) -> str:
+    """Make a local path absolute, so that a run can be taken up from another folder."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
+def _local_reference(spec: str) -> str:
+    from vemosaic.evaluation import split_spec
+
+    name, path = split_spec(spec)
+    return f"{name}={_local(path)}" if name else _local(path)
+
+
+def _default_out(volume: str) -> Path:
+    """Name the folder of a run after its volume, in the current folder."""
+    name = volume.rstrip("/").replace(":/", "/").rsplit("/", 1)[-1]
+    for ending in (".ome.zarr", ".zarr", ".n5", ".ome.tiff", ".ome.tif", ".nii.gz"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    else:
+        name = name.rsplit(".", 1)[0] if "." in name.strip(".") else name
+    return Path(f"{name or 'run'}.vemosaic")
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Listener]:
+    from vemosaic.blocks.events import ignore
+    from vemosaic.progress import ProgressBars
+
+    if quiet:
+        yield ignore
+    else:
+        with ProgressBars() as bars:
+            yield bars
+
+
+def _tell(job: Run, quiet: bool, as_json: bool) -> None:
+    """Say where the results are, and the scores where there are any."""
+    folder = job.folder
+    scores = json.loads(folder.scores.read_text()) if folder.scores.exists() and folder.record.get("reference") else []
+    if as_json:
+        places = {n: str(getattr(folder, n).absolute()) for n in ("segmentation", "report", "model")}
+        print(json.dumps({"run": str(folder.path.absolute()), **places, "scores": scores}, indent=1))
+    elif not quiet:
+        if scores:
+            _print_scores(scores)
+        print(f"map:    {folder.segmentation}\nreport: {folder.report}")
+
+
+def _print_scores(scores: list[dict[str, Any]]) -> None:
+    from rich import print as rich_print
+    from rich.table import Table
+
+    names = [n for n in scores[0]["class_names"] if n not in scores[0]["absent"]]
+    table = Table("k", "mean Dice", *names, "ARI", "VI", title="Dice of the matched cluster (best single cluster)")
+    for s in scores:
+        cells = [f"{s['classes'][n]['dice']:.3f} ({s['classes'][n]['best_cluster_dice']:.3f})" for n in names]
+        table.add_row(str(s["k"]), f"{s['mean_dice']:.3f}", *cells, f"{s['ari']:.3f}", f"{s['voi']:.3f}")
+    rich_print(table)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return " x ".join(map(_readable, value)) if all(isinstance(v, int | float) for v in value) else str(value)
+    return str(value)

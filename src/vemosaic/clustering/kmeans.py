@@ -1,0 +1,69 @@
+"""Mini-batch k-means, scikit-learn's, on a sample of embeddings or streamed over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.cluster import MiniBatchKMeans
+
+from vemosaic.clustering.clusters import Clusters
+from vemosaic.errors import VemosaicError
+
+BATCH = 16_384
+
+
+def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Clusters:
+    """Cluster a sample of embeddings (Sculley 2010, https://doi.org/10.1145/1772690.1772862).
+
+    Parameters
+    ----------
+    sample
+        ``(N, C)``.
+    k
+        Clusters.
+    seed
+        Of the initial centres and the mini-batches.
+
+    Raises
+    ------
+    VemosaicError
+        If there are fewer different voxels than clusters, or an embedding is not finite.
+    """
+    _check(sample, k)
+    kmeans = MiniBatchKMeans(k, random_state=seed, batch_size=BATCH, n_init=10, max_no_improvement=20)
+    kmeans.fit(sample)
+    return Clusters(kmeans.cluster_centers_.astype(np.float32))
+
+
+def stream_kmeans(
+    sample: npt.NDArray[np.float32], batches: Iterable[npt.NDArray[np.float32]], k: int, seed: int = 0
+) -> Clusters:
+    """Cluster a stream of embeddings: centres begin at those of a sample and follow every batch once.
+
+    Parameters
+    ----------
+    sample
+        ``(N, C)``, for the initial centres.
+    batches
+        Each ``(M, C)``, in an order that does not change from run to run.
+    k, seed
+        As in `fit_kmeans`.
+    """
+    kmeans = MiniBatchKMeans(k, init=fit_kmeans(sample, k, seed).centres, n_init=1, random_state=seed)
+    for batch in batches:
+        kmeans.partial_fit(batch)
+    return Clusters(kmeans.cluster_centers_.astype(np.float32))
+
+
+def _check(sample: npt.NDArray[np.float32], k: int) -> None:
+    if not np.isfinite(sample).all():
+        raise VemosaicError("clustering", "an embedding is not a finite number", "train the model again")
+    different = len(np.unique(sample[: 100 * k], axis=0))
+    if different < k:
+        raise VemosaicError(
+            "--clusters",
+            f"{k} clusters were asked for, but only {different} different voxels found",
+            "ask for fewer",
+        )

@@ -1,0 +1,1 @@
+"""Data sets: the phantom cell, and the published layout of BetaSeg."""

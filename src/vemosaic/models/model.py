@@ -1,0 +1,125 @@
+"""A trained model: its networks, the settings it was trained with, and the file that holds both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+import vemosaic
+from vemosaic.blocks.files import write_atomically
+from vemosaic.errors import VemosaicError
+from vemosaic.models.default import Decoder, Encoder
+from vemosaic.models.settings import ModelSettings
+from vemosaic.models.vae import VAE, channels_last
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model.
+
+    Attributes
+    ----------
+    vae
+        Encoder and decoder.
+    settings
+        What they were trained with.
+    card
+        Where the model comes from: version, anchors, seed, working voxel size in nm, volumes, last losses. JSON-able.
+    """
+
+    vae: VAE
+    settings: ModelSettings
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, with its patch view and its dense view."""
+        encoder: Encoder = self.vae.encoder
+        return encoder
+
+    def save(self, path: str | Path) -> None:
+        """Write the model as safetensors, settings and card in its header, and the card beside it as Markdown."""
+        path = Path(path)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.vae.state_dict().items()}
+        header = {
+            "format": "vemosaic model 1",
+            "settings": self.settings.model_dump_json(),
+            "card": json.dumps(self.card),
+        }
+        write_atomically(path, save(tensors, header))
+        write_atomically(path.with_suffix(".md"), self.describe().encode())
+
+    def describe(self) -> str:
+        """The model card, as Markdown."""
+        sizes = self.settings.architecture
+        lines = [
+            f"# A vemosaic model: preset `{self.settings.preset}`",
+            "",
+            "Maps every voxel of a volume electron-microscopy dataset to a small vector that tells textures apart.",
+            "Trained without annotations, as a variational auto-encoder with a multi-similarity loss (Han, Dmitrieva, "
+            "Sauer, Tam and Rittscher, CVPR Workshops 2022).",
+            "",
+            f"- **Output**: {sizes.semantic} semantic dimensions of {sizes.latent}, one vector a voxel.",
+            f"- **Sees**: {2 * self.encoder.halo + 1} voxels along each axis, at the working voxel size.",
+            f"- **Parameters**: {sum(p.numel() for p in self.vae.parameters()):,}",
+            *(f"- **{key.replace('_', ' ').capitalize()}**: {value}" for key, value in self.card.items()),
+            "",
+            "**Use it** on volumes of the same kind at a like voxel size; intensities are normalised by each volume's "
+            "own median and spread. **Limits**: structures that look alike within that field are not told apart; the "
+            "clusters made from its output are textures, not yet organelles.",
+            "",
+            "All settings stand in the header of `model.safetensors`:",
+            "",
+            "```json",
+            self.settings.model_dump_json(indent=2),
+            "```",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+def build(settings: ModelSettings, seed: int) -> VAE:
+    """Make the networks of a preset, their weights drawn from a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sizes = settings.architecture
+        vae = VAE(
+            Encoder(sizes.channels, sizes.latent, sizes.semantic), Decoder(sizes.channels, sizes.latent)
+        )
+    return channels_last(vae)
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
+    """Read a model file.
+
+    Raises
+    ------
+    VemosaicError
+        If there is no such file, or it is not a vemosaic model.
+    """
+    remedy = "give the model.safetensors of a finished run"
+    try:
+        with safe_open(str(path), framework="pt", device=str(device)) as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise VemosaicError(
+            path, f"cannot be read as a model ({error})".replace("\n", " "), remedy
+        ) from error
+    if not header.get("format", "").startswith("vemosaic model"):
+        raise VemosaicError(path, "is a safetensors file, but not a vemosaic model", remedy)
+    settings = ModelSettings.model_validate_json(header["settings"])
+    vae = build(settings, seed=0)
+    vae.load_state_dict(tensors)
+    return Model(vae.to(device).eval(), settings, json.loads(header["card"]))
+
+
+def new_card(**facts: object) -> dict[str, Any]:
+    """Begin a model card with the version that trains it."""
+    return {"vemosaic": vemosaic.__version__, "torch": torch.__version__, **facts}

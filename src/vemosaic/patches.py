@@ -1,0 +1,413 @@
+"""Where patches lie, and how they are deformed and recoloured: batched tensors, no loop over samples.
+
+A patch is a grid of 16 points an axis laid into a volume and filled by trilinear interpolation. An anchor's grid is
+axis-aligned; its positives lie close by, freely rotated, scaled and deformed; all are recoloured (Han et al. 2022,
+sections 3.1 and 4.2; the numbers in `Sampling` are those of its reference implementation).
+
+A batch is a pure function of the seed and the step, so that a resumed training sees what an undisturbed one would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from vemosaic.errors import SettingsError, VolumeError
+from vemosaic.volumes.intensity import Intensity
+from vemosaic.volumes.volume import Shape, Volume
+
+
+class Sampling(BaseModel):
+    """How anchors and positives are drawn; lengths in voxels of the working lattice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    points: int = Field(16, ge=2, description="Grid points of a patch along each axis.")
+    half_size: tuple[float, float] = Field(
+        (2.0, 6.0), description="Half the physical size of a patch, drawn uniformly from this range."
+    )
+    positives: int = Field(4, ge=1, description="Positive patches for each anchor.")
+    radius: float = Field(
+        2.0, ge=0.0, description="Radius of the ball around the anchor where positives lie."
+    )
+    deformation: float = Field(
+        0.25, ge=0.0, description="Noise on the inner grid points of positives, in grid steps (std)."
+    )
+    contrast: float = Field(1.0, ge=0.0, description="Contrast is scaled by 2^U(-contrast, contrast).")
+    brightness: float = Field(0.25, ge=0.0, description="Intensity is shifted by U(-brightness, brightness).")
+    noise: float = Field(0.1, ge=0.0, description="Additive Gaussian noise (std).")
+
+    @property
+    def margin(self) -> int:
+        """Voxels between an anchor and the border: the reach of the largest patch, rotated."""
+        return math.ceil(self.half_size[1] * math.sqrt(3))
+
+    @property
+    def halo(self) -> int:
+        """Voxels around an anchor that its positives may read."""
+        return math.ceil(self.half_size[1] * math.sqrt(3) + self.radius + 0.5) + 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches to train on.
+
+    Attributes
+    ----------
+    patches
+        ``(B, 1 + positives, Z, Y, X)``, normalised and recoloured; replicate 0 is the anchor.
+    centres
+        Centre of each patch, ``(B, 1 + positives, 3)``, z y x in voxels of its volume.
+    volume
+        Index of the volume of each sample, ``(B,)``.
+    """
+
+    patches: Tensor
+    centres: Tensor
+    volume: Tensor
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A box of one volume where anchors may lie: `start` and `stop` of its anchors along z, y, x."""
+
+    volume: int
+    start: Shape
+    stop: Shape
+
+    @property
+    def anchors(self) -> int:
+        return math.prod(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+
+class PatchSampler:
+    """Draws batches of anchors and positives from volumes that need not fit in memory.
+
+    The volumes are cut into tiles. A pool holds as many tiles as `pool_bytes` allows; where all fit, they stay, and
+    anchors are uniform over each volume. Where they do not, the pool slides over a shuffled sequence of all tiles while
+    training goes on, reading ahead in a thread. Volumes have equal weight, whatever their size.
+
+    Parameters
+    ----------
+    volumes
+        On the working lattice.
+    intensities
+        What normalises each volume.
+    sampling
+        How patches are drawn.
+    seed
+        With the step, determines a batch.
+    device
+        Where the pool lies and the patches are made.
+    masks
+        For each volume an array ``(Z, Y, X)`` or a Volume, non-zero where anchors may lie; or None.
+    tile
+        Edge of a tile, its halo included, in voxels.
+    pool_bytes
+        Memory of the pool, in bytes.
+
+    Raises
+    ------
+    VolumeError
+        If a volume is smaller than a patch, or a mask leaves no voxel.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        intensities: Sequence[Intensity],
+        sampling: Sampling,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        masks: Sequence[Volume | None] | None = None,
+        tile: int = 128,
+        pool_bytes: int = 512 * 2**20,
+    ) -> None:
+        self.volumes = tuple(volumes)
+        self.intensities = tuple(intensities)
+        self.sampling = sampling
+        self.seed = seed
+        self.device = torch.device(device)
+        self.masks = tuple(masks) if masks is not None else (None,) * len(self.volumes)
+        for volume, mask in zip(self.volumes, self.masks, strict=True):
+            _check(volume, mask, sampling)
+        halo = sampling.halo
+        largest = [max(v.shape[a] for v in self.volumes) for a in range(3)]
+        inner = tuple(min(max(tile - 2 * halo, 16), n) for n in largest)
+        self._tile_shape = tuple(n + 2 * halo for n in inner)
+        self._tiles = [t for i, v in enumerate(self.volumes) for t in _tiles(i, v, inner, sampling.margin)]
+        self._slots = max(2, pool_bytes // (4 * math.prod(self._tile_shape)))
+        self._resident = len(self._tiles) <= self._slots
+        if self._resident:
+            self._slots = len(self._tiles)
+        # A sliding pool changes an eighth of its tiles every 16 steps.
+        self._slide = 0 if self._resident else max(1, self._slots // 8)
+        self._pool = torch.zeros((self._slots, *self._tile_shape), device=self.device)
+        self._allowed: list[npt.NDArray[np.int64] | None] = [None] * self._slots
+        self._held = [-1] * self._slots  # position in the tile sequence that each slot holds
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="tile-reader")
+        self._ahead: dict[int, Future[tuple[Tensor, npt.NDArray[np.int64] | None]]] = {}
+        self._origins = torch.zeros((self._slots, 3), dtype=torch.int64, device=self.device)
+        self._tables: _Tables | None = None
+
+    def batch(self, step: int, anchors: int) -> Batch:
+        """Draw a batch of `anchors` anchors and their positives; the same for the same seed and step."""
+        self._move_to(step)
+        entropy = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator(self.device).manual_seed(int(entropy >> np.uint64(1)))
+        slot, anchor = self._draw_anchors(anchors, generator)  # (B,), (B, 3) in the tile
+        grid, centres = draw_grids(anchor, self.sampling, generator)  # (B, R, Z, Y, X, 3), (B, R, 3)
+        patches = self._interpolate(slot, grid)
+        patches = recolour(patches, self.sampling, generator)
+        assert self._tables is not None
+        return Batch(patches, centres + self._origins[slot][:, None], self._tables.volume[slot])
+
+    def _interpolate(self, slot: Tensor, grid: Tensor) -> Tensor:
+        """Trilinear interpolation: the pool is one tall volume, tile above tile, and no patch leaves its tile."""
+        depth, height, width = self._tile_shape
+        tall = self._pool.view(1, 1, self._slots * depth, height, width)
+        offset = (slot * depth).to(grid.dtype)[:, None, None, None, None]
+        z, y, x = grid.unbind(-1)
+        size = torch.tensor([width - 1, height - 1, self._slots * depth - 1], device=self.device)
+        normal = torch.stack((x, y, z + offset), -1) * (2 / size) - 1
+        normal = normal.flatten(0, 1)  # (B R, Z, Y, X, 3)
+        filled = F.grid_sample(
+            tall.expand(len(normal), -1, -1, -1, -1), normal, padding_mode="border", align_corners=True
+        )
+        return filled.view(grid.shape[:-1])
+
+    def _draw_anchors(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Tile and place of each anchor: tiles by the anchors they hold, places uniform in them."""
+        tables = self._tables
+        assert tables is not None
+        slot = torch.multinomial(tables.weight, count, replacement=True, generator=generator)
+        share = torch.rand((count, 3), generator=generator, device=self.device)
+        place = (share * tables.extent[slot]).long().minimum(tables.extent[slot] - 1) + tables.start[slot]
+        if tables.allowed is not None:
+            pick = (share[:, 0].double() * tables.allowed_count[slot]).long()
+            flat = tables.allowed[tables.allowed_start[slot] + pick.minimum(tables.allowed_count[slot] - 1)]
+            masked = tables.allowed_count[slot] > 0
+            _, height, width = self._tile_shape
+            unravelled = torch.stack((flat // (height * width), flat // width % height, flat % width), -1)
+            place = torch.where(masked[:, None], unravelled, place)
+        return slot, place
+
+    def _sequence(self, position: int) -> _Tile:
+        """The tile at a position of the endless sequence: one shuffle of all tiles after another."""
+        if self._resident:
+            return self._tiles[position]
+        round_, place = divmod(position, len(self._tiles))
+        order = np.random.default_rng([self.seed, 1, round_]).permutation(len(self._tiles))
+        return self._tiles[int(order[place])]
+
+    def _move_to(self, step: int) -> None:
+        """Bring into the pool the tiles that belong to a step, and start to read the next ones."""
+        first = 0 if self._resident else (step // 16) * self._slide
+        wanted = range(first, first + self._slots)
+        missing = [p for p in wanted if self._held[p % self._slots] != p]
+        if missing:
+            for position in missing:
+                self._ahead.setdefault(position, self._reader.submit(self._load, position))
+            for position in missing:
+                slot = position % self._slots
+                voxels, allowed = self._ahead.pop(position).result()
+                self._pool[slot] = voxels.to(self.device)
+                self._allowed[slot] = allowed
+                self._held[slot] = position
+            self._ahead.clear()
+            self._tables = self._tabulate()
+            for position in range(wanted.stop, wanted.stop + self._slide):
+                self._ahead[position] = self._reader.submit(self._load, position)
+
+    def _load(self, position: int) -> tuple[Tensor, npt.NDArray[np.int64] | None]:
+        """Read a tile, normalised, and the flat places of its allowed anchors where there is a mask."""
+        tile = self._sequence(position)
+        origin = [a - self.sampling.halo for a in tile.start]
+        voxels = self.volumes[tile.volume].read(origin, self._tile_shape)
+        normalised = torch.from_numpy(self.intensities[tile.volume].normalise(voxels))
+        mask = self.masks[tile.volume]
+        if mask is None:
+            return normalised, None
+        extent = [b - a for a, b in zip(tile.start, tile.stop, strict=True)]
+        inside = np.nonzero(mask.read(tile.start, extent))
+        halo = self.sampling.halo
+        return normalised, np.ravel_multi_index(tuple(i + halo for i in inside), self._tile_shape)
+
+    def _tabulate(self) -> _Tables:
+        """Tensors that say for each slot where its anchors lie and how much it weighs."""
+        tiles = [self._sequence(p) for p in self._held]
+        counts = [t.anchors if a is None else len(a) for t, a in zip(tiles, self._allowed, strict=True)]
+        totals = [0] * len(self.volumes)
+        for tile, count in zip(tiles, counts, strict=True):
+            totals[tile.volume] += count
+        for index, total in enumerate(totals):
+            if total == 0 and self._resident:
+                raise VolumeError(
+                    self.volumes[index].source, "its mask leaves no voxel for an anchor", "give a larger mask"
+                )
+        if sum(counts) == 0:
+            raise VolumeError(
+                self.volumes[0].source, "its mask leaves hardly a voxel for an anchor", "give a larger mask"
+            )
+        weight = [c / max(1, totals[t.volume]) for t, c in zip(tiles, counts, strict=True)]
+        masked = [a for a in self._allowed if a is not None]
+        sizes = np.array([0 if a is None else len(a) for a in self._allowed], np.int64)
+        halo = self.sampling.halo
+        self._origins = self._tensor([[a - halo for a in t.start] for t in tiles])
+        return _Tables(
+            weight=torch.tensor(weight, dtype=torch.float64, device=self.device).float(),
+            start=self._tensor([[halo] * 3 for _ in tiles]),
+            extent=self._tensor([[b - a for a, b in zip(t.start, t.stop, strict=True)] for t in tiles]),
+            volume=self._tensor([t.volume for t in tiles]),
+            allowed=self._tensor(np.concatenate(masked)) if masked else None,
+            allowed_start=self._tensor(np.cumsum(sizes) - sizes),
+            allowed_count=self._tensor(sizes),
+        )
+
+    def _tensor(self, values: npt.ArrayLike) -> Tensor:
+        return torch.as_tensor(np.asarray(values, np.int64), device=self.device)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """For each slot of the pool, on the device: its weight, and where in the tile anchors may lie."""
+
+    weight: Tensor
+    start: Tensor
+    extent: Tensor
+    volume: Tensor
+    allowed: Tensor | None
+    allowed_start: Tensor
+    allowed_count: Tensor
+
+
+def draw_grids(anchor: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Lay the grids of anchors and positives.
+
+    Parameters
+    ----------
+    anchor
+        Centres of the anchors, ``(B, 3)``, whole voxels, z y x.
+    sampling
+        How patches are drawn.
+    generator
+        Source of all randomness.
+
+    Returns
+    -------
+    grid : Tensor, (B, R, Z, Y, X, 3)
+        Places of the grid points, z y x in voxels; R = 1 + positives.
+    centres : Tensor, (B, R, 3)
+        Centres of the patches.
+    """
+    device = anchor.device
+    count, replicates, points = len(anchor), 1 + sampling.positives, sampling.points
+    low, high = sampling.half_size
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, device=device)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    half_size = low + (high - low) * uniform(count, replicates)
+    direction = F.normalize(normal(count, sampling.positives, 3), dim=-1)
+    distance = sampling.radius * uniform(count, sampling.positives, 1) ** (1 / 3)
+    offset = torch.cat((torch.zeros(count, 1, 3, device=device), (direction * distance).round()), 1)
+    centres = anchor[:, None] + offset  # (B, R, 3)
+
+    line = torch.linspace(-1, 1, points, device=device)
+    unit = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1)  # (Z, Y, X, 3)
+    step = 2 / (points - 1)
+    inner = points - 2
+    shift = sampling.deformation * step * normal(count, sampling.positives, inner, inner, inner, 3)
+    shift = F.pad(shift, (0, 0, 1, 1, 1, 1, 1, 1))  # the outer faces stay
+    flat = torch.cat((unit.expand(count, 1, -1, -1, -1, -1), unit + shift), 1).flatten(2, 4)
+
+    turn = torch.cat(
+        (
+            axis_aligned(count, generator, device)[:, None],
+            rotations(count, sampling.positives, generator, device),
+        ),
+        1,
+    )
+    flips = uniform(count, replicates, 3).round() * 2 - 1
+    turn = turn * flips[:, :, None, :] * half_size[:, :, None, None]  # flip, then rotate; scale anywhere
+    grid = flat @ turn.transpose(-1, -2) + centres[:, :, None]
+    return grid.view(count, replicates, points, points, points, 3), centres.long()
+
+
+def rotations(count: int, replicates: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Rotations uniform over SO(3), from normal quaternions: ``(count, replicates, 3, 3)``."""
+    quaternion = torch.randn((count, replicates, 4), generator=generator, device=device)
+    w, x, y, z = F.normalize(quaternion, dim=-1).unbind(-1)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
+
+
+def axis_aligned(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Random choices of axes and signs: signed permutation matrices, ``(count, 3, 3)``."""
+    order = torch.rand((count, 3), generator=generator, device=device).argsort(-1)
+    signs = torch.rand((count, 3), generator=generator, device=device).round() * 2 - 1
+    return F.one_hot(order, 3).to(signs.dtype) * signs[..., None]
+
+
+def recolour(patches: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
+    """Change contrast and brightness of each patch and add noise: ``(B, R, Z, Y, X)`` to the same."""
+
+    def uniform(bound: float) -> Tensor:
+        draw = torch.rand(patches.shape[:2], generator=generator, device=patches.device) * 2 - 1
+        return (bound * draw)[..., None, None, None]
+
+    noise = torch.randn(patches.shape, generator=generator, device=patches.device)
+    return patches * 2 ** uniform(sampling.contrast) + uniform(sampling.brightness) + sampling.noise * noise
+
+
+def _check(volume: Volume, mask: Volume | None, sampling: Sampling) -> None:
+    if min(volume.shape) < 9:
+        raise VolumeError(
+            volume.source,
+            f"{volume.shape} voxels (z, y, x) at the working voxel size are fewer than the 9 that a patch needs",
+            "use a smaller --working-voxel-size or a larger volume",
+        )
+    if mask is not None and mask.shape != volume.shape:
+        raise VolumeError(
+            mask.source,
+            f"the mask has {mask.shape} voxels where its volume has {volume.shape}",
+            "give a mask on the same lattice",
+        )
+    if sampling.half_size[0] > sampling.half_size[1] or sampling.half_size[0] <= 0:
+        raise SettingsError(
+            "half_size", f"{sampling.half_size} is not a range", "give two sizes, the smaller first"
+        )
+
+
+def _tiles(index: int, volume: Volume, inner: Sequence[int], margin: int) -> list[_Tile]:
+    """Cut where anchors may lie into boxes of at most `inner` voxels; thin volumes give up some of the margin."""
+    margins = [min(margin, (n - 1) // 4) for n in volume.shape]
+    starts = [range(m, n - m, size) for m, n, size in zip(margins, volume.shape, inner, strict=True)]
+    stops = [n - m for m, n in zip(margins, volume.shape, strict=True)]
+    return [
+        _Tile(
+            index,
+            (z, y, x),
+            (min(z + inner[0], stops[0]), min(y + inner[1], stops[1]), min(x + inner[2], stops[2])),
+        )
+        for z in starts[0]
+        for y in starts[1]
+        for x in starts[2]
+    ]

@@ -1,0 +1,618 @@
+"""The main job: a raw volume in, an organelle map, its scores and a report out; every stage resumes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+import vemosaic
+from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
+from vemosaic.blocks.files import stamp, write_atomically
+from vemosaic.blocks.grid import units
+from vemosaic.blocks.lock import claim
+from vemosaic.blocks.records import Ledger, fingerprint
+from vemosaic.clustering import Clusters, assign
+from vemosaic.colours import palette
+from vemosaic.embedding import Embedder
+from vemosaic.errors import OutputError, SettingsError, VolumeError
+from vemosaic.evaluation import Reference, evaluate, open_reference
+from vemosaic.models.model import Model, load_model
+from vemosaic.models.settings import ModelSettings
+from vemosaic.report import write_report
+from vemosaic.run_folder import RunFolder
+from vemosaic.segmentation import (
+    EmbeddingSample,
+    fit_clusters,
+    sample_embedding,
+    stream_embedding,
+    write_embedding,
+    write_map,
+)
+from vemosaic.training import default_anchors, train
+from vemosaic.volumes import at_voxel_size, open_volume
+from vemosaic.volumes.embedding_store import EmbeddingStore
+from vemosaic.volumes.intensity import measure_intensity
+from vemosaic.volumes.labels import LabelStore, open_labels
+from vemosaic.volumes.ome_writing import damaged_files, remove
+from vemosaic.volumes.pyramid import build_pyramid
+from vemosaic.volumes.volume import Shape, Slices, Volume
+
+PREFERRED_K = 8
+KEPT_SAMPLE = 20_000
+
+
+class Settings(BaseModel):
+    """Everything that decides a run's result, beside its input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelSettings = ModelSettings()
+    anchors: int | None = Field(None, description="Training budget; the device's default where None.")
+    clusters: tuple[int, ...] = Field(tuple(range(4, 11)), description="Numbers of clusters, k.")
+    fit: Literal["sample", "stream"] = Field(
+        "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
+    )
+    smoothing: float = Field(
+        2.0,
+        ge=0,
+        le=8,
+        description="Gaussian over the embedding before clustering, std in voxels; 0 for none.",
+    )
+    working_voxel_size: float | None = Field(
+        16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
+    )
+    seed: int = Field(1, ge=0, description="Of weights, patches and clustering.")
+
+
+@dataclass(frozen=True)
+class Input:
+    """How the user named a volume: its path and what the file does not say."""
+
+    source: str
+    voxel_size: tuple[float, ...] | None = None
+    channel: int | None = None
+    mask: str | None = None
+    missing_chunks: str = "error"
+
+
+@dataclass(frozen=True)
+class ReferenceInput:
+    """How the user named a reference segmentation: its files, and what its classes are renamed or merged to."""
+
+    specs: tuple[str, ...]
+    merge: Mapping[str, str] = field(default_factory=dict)
+
+    def open(self, volume: OpenedInput) -> Reference:
+        """Open it on the working lattice of a volume."""
+        return open_reference(self.specs, volume.working, source=volume.volume).merge(self.merge)
+
+
+@dataclass(frozen=True)
+class OpenedInput:
+    """A volume at its own resolution, on the working lattice, and the mask on that lattice."""
+
+    request: Input
+    volume: Volume
+    working: Volume
+    mask: Volume | None
+
+    def describe(self) -> dict[str, Any]:
+        """What ``run.json`` keeps of it."""
+        return {
+            "source": self.request.source,
+            "given": {name: value for name, value in asdict(self.request).items() if name != "source"},
+            "identity": self.working.identity(),
+            "mask_identity": self.mask.identity() if self.mask else None,
+            "format": self.volume.format,
+            "dtype": str(self.volume.dtype),
+            "shape": list(self.volume.shape),
+            "voxel_size": list(self.volume.known_voxel_size()),
+            "translation": list(self.volume.translation),
+            "working": {
+                "shape": list(self.working.shape),
+                "voxel_size": list(self.working.known_voxel_size()),
+                "translation": list(self.working.translation),
+            },
+        }  # fmt: skip
+
+
+def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
+    """Open a volume and its mask on the working lattice.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be read, is too small, or its voxel size is not known.
+    """
+    volume = open_volume(
+        request.source,
+        voxel_size=request.voxel_size,
+        channel=request.channel,
+        missing_chunks=request.missing_chunks,
+    )
+    working = at_voxel_size(volume, working_voxel_size)
+    working.known_voxel_size()
+    mask = None
+    if request.mask is not None:
+        inside = open_reference([f"mask={request.mask}"], working, source=volume)
+        mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
+    return OpenedInput(request, volume, working, mask)
+
+
+@dataclass(frozen=True)
+class _ReferenceArray:
+    """A reference segmentation as a lazy array."""
+
+    reference: Reference
+    dtype: np.dtype[np.generic] = field(default=np.dtype(np.uint8))
+
+    @property
+    def shape(self) -> Shape:
+        return self.reference.shape
+
+    def __getitem__(self, box: Slices) -> npt.NDArray[np.generic]:
+        return self.reference.read([b.start for b in box], [b.stop - b.start for b in box])
+
+
+class Run:
+    """A run: its folder, settings and input, and one method for each stage.
+
+    Stages know from their fingerprints whether they are done; each may be called again at any time. Use
+    `Run.start` for a new or interrupted run and `Run.reopen` for what an earlier one left; hold
+    `claim(run.folder.path)` while stages run.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        inputs: Sequence[OpenedInput],
+        device: str,
+        listen: Listener,
+    ) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.inputs = tuple(inputs)
+        self.device = choose_device(device)
+        self.listen = listen
+        self.first = self.inputs[0]
+
+    @classmethod
+    def start(
+        cls,
+        out: Path,
+        requests: Sequence[Input],
+        settings: Settings,
+        *,
+        device: str = "auto",
+        overwrite: bool = False,
+        listen: Listener = ignore,
+    ) -> Run:
+        """Open the inputs, and begin or go on with a run in a folder.
+
+        Raises
+        ------
+        OutputError
+            If the folder holds something else, or a finished run of other inputs.
+        VolumeError
+            If an input cannot be read.
+        """
+        folder = RunFolder(out)
+        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
+        described = [opened.describe() for opened in inputs]
+        before = folder.record.get("inputs")
+        if before is not None and not overwrite and _identities(before) != _identities(described):
+            raise OutputError(
+                out,
+                f"holds a run of another input ({before[0]['source']})",
+                "choose another --out, or add --overwrite",
+            )
+        run = cls(folder, settings, inputs, device, listen)
+        out.mkdir(parents=True, exist_ok=True)
+        folder.save(
+            vemosaic=vemosaic.__version__,
+            complete=False,
+            created=folder.record.get("created", datetime.now(UTC).isoformat(timespec="seconds")),
+            preset=settings.model.preset,
+            seed=settings.seed,
+            device=run.device.type,
+            threads=torch.get_num_threads(),
+            torch=torch.__version__,
+            inputs=described,
+            settings=settings.model_dump(mode="json"),
+        )
+        return run
+
+    @classmethod
+    def reopen(cls, path: Path, *, device: str = "auto", listen: Listener = ignore, **changes: Any) -> Run:
+        """Take up an earlier run with its own inputs and settings, some of them changed.
+
+        Raises
+        ------
+        OutputError
+            If there is no run in the folder.
+        VolumeError
+            If its input is no longer there, or is not the one that it was.
+        """
+        folder = RunFolder.existing(path)
+        settings = Settings.model_validate(folder.record["settings"]).model_copy(update=changes)
+        requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
+        return cls.start(path, requests, settings, device=device, listen=listen)
+
+    def train(self, model: Path | None = None) -> None:
+        """Train on the inputs, or adopt a model that is trained already."""
+        if model is not None:
+            self._adopt(model)
+            return
+        anchors = self.settings.anchors or default_anchors(len(self.inputs), self.device)
+        mark = fingerprint(
+            "train", self.settings.model.model_dump(mode="json"), anchors, self.settings.seed, self.device.type,
+            _identities(self.folder.record["inputs"]),
+        )  # fmt: skip
+        if self.folder.is_done("train", mark):
+            return
+        with self.folder.stage("train", mark, [self.folder.model, self.folder.losses]):
+            trained, losses = train(
+                [i.working for i in self.inputs],
+                [measure_intensity(i.working) for i in self.inputs],
+                self.settings.model,
+                anchors=anchors,
+                seed=self.settings.seed,
+                device=self.device,
+                masks=[i.mask for i in self.inputs],
+                checkpoint=self.folder.checkpoint,
+                listen=self.listen,
+            )
+            trained.save(self.folder.model)
+            lines = "".join(line.model_dump_json() + "\n" for line in losses)
+            write_atomically(self.folder.losses, lines.encode())
+        self.folder.checkpoint.unlink(missing_ok=True)
+
+    def _adopt(self, path: Path) -> None:
+        adopted = load_model(path)
+        mark = fingerprint("adopted", stamp(path))
+        if self.folder.is_done("train", mark):
+            return
+        with self.folder.stage("train", mark, [self.folder.model]):
+            adopted.save(self.folder.model)
+            self.folder.losses.unlink(missing_ok=True)
+
+    def embedder(self) -> Embedder:
+        """The trained encoder, made ready for the first input."""
+        model: Model = load_model(self.folder.model, self.device)
+        return Embedder(model, measure_intensity(self.first.working), self.settings.smoothing)
+
+    def fit(self) -> None:
+        """Sample the embedding and find the cluster centres for each k."""
+        mark = fingerprint(
+            "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
+            self.settings.seed,
+        )  # fmt: skip
+        if self.folder.is_done("fit", mark):
+            return
+        embedder, volume = self.embedder(), self.first.working
+        with self.folder.stage("fit", mark, [self.folder.centres, self.folder.sample]):
+            sample = sample_embedding(
+                embedder, volume, mask=self.first.mask, seed=self.settings.seed, listen=self.listen
+            )
+            batches = None
+            if self.settings.fit == "stream":
+                batches = lambda: stream_embedding(  # noqa: E731
+                    embedder,
+                    volume,
+                    (192, 192, 192),
+                    mask=self.first.mask,
+                    seed=self.settings.seed,
+                    listen=self.listen,
+                )
+            found = fit_clusters(sample, self.settings.clusters, self.settings.seed, batches)
+            self._write_sample(sample.thinned(KEPT_SAMPLE, self.settings.seed), found)
+            centres = {str(c.k): c.centres.tolist() for c in found}
+            write_atomically(self.folder.centres, json.dumps(centres).encode())
+
+    def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clusters]) -> None:
+        labels = assign(torch.from_numpy(sample.embedding), found)
+        arrays = {f"cluster_k{c.k}": part.numpy() for c, part in zip(found, labels, strict=True)}
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            allow_pickle=False,
+            voxel=sample.voxel,
+            embedding=sample.embedding,
+            intensity=sample.intensity,
+            **arrays,
+        )
+        write_atomically(self.folder.sample, buffer.getvalue())
+
+    def clusterings(self) -> list[Clusters]:
+        """The cluster centres that `fit` found, for each k, ascending."""
+        centres = json.loads(self.folder.centres.read_text())
+        return [Clusters(np.array(centres[k], np.float32)) for k in sorted(centres, key=int)]
+
+    def map(self) -> None:
+        """Give every voxel its cluster: the label store, with its pyramid, colours and metadata."""
+        store_path = self.folder.segmentation
+        mark = fingerprint("map", self.folder.digest("fit"), self._about_embedding())
+        if self.folder.is_done("map", mark) and store_path.is_dir() and not damaged_files(store_path):
+            return
+        embedder, volume = self.embedder(), self.first.working
+        found = self.clusterings()
+        ks = [c.k for c in found]
+        self._clear_other(store_path, mark)
+        with self.folder.stage("map", mark, [self.folder.clusters]):
+            store = LabelStore.create(
+                store_path,
+                ks=ks,
+                shape=volume.shape,
+                voxel_size=volume.known_voxel_size(),
+                translation=volume.translation,
+            )
+            ledger = Ledger(
+                self.folder.progress,
+                "map",
+                mark,
+                owns=lambda unit: [file for k in ks for file in store.files(k, 0, unit.origin, unit.shape)],
+                root=self.folder.path,
+            )
+            write_map(embedder, volume, found, store, ledger, mask=self.first.mask, listen=self.listen)
+            recorded = ledger.recorded(units(volume.shape, store.shard))
+            recorded |= build_pyramid(
+                store, records=self.folder.progress, fingerprint=mark, listen=self.listen
+            )
+            store.finish(
+                recorded,
+                default_k=PREFERRED_K if PREFERRED_K in ks else ks[len(ks) // 2],
+                colours={k: palette(k) for k in ks},
+            )
+            self._write_clusters(found, store)
+
+    def _write_clusters(self, found: Sequence[Clusters], store: LabelStore) -> None:
+        """Write what there is to know of each cluster: centre, voxels, colour."""
+        document = {
+            str(c.k): {
+                "centres": c.centres.tolist(),
+                "sizes": count_labels(store, c.k),
+                "colours": [list(colour) for colour in palette(c.k)],
+            }
+            for c in found
+        }
+        write_atomically(self.folder.clusters, json.dumps(document).encode())
+
+    def _clear_other(self, store: Path, mark: str) -> None:
+        """Remove what a run of other settings left of a store; what this one began stays."""
+        begun = self.folder.progress / f"{store.name}.fingerprint"
+        if not begun.exists() or begun.read_text() != mark:
+            remove(store)
+            write_atomically(begun, mark.encode())
+
+    def embed(self) -> None:
+        """Store the embedding of every voxel, ``(c, z, y, x)`` float16."""
+        path = self.folder.embedding
+        mark = fingerprint("embed", self.folder.digest("train"), self._about_embedding())
+        if self.folder.is_done("embed", mark) and path.is_dir() and not damaged_files(path):
+            return
+        embedder, volume = self.embedder(), self.first.working
+        self._clear_other(path, mark)
+        with self.folder.stage("embed", mark, []):
+            store = EmbeddingStore.create(path, channels=embedder.channels, shape=volume.shape)
+            ledger = Ledger(
+                self.folder.progress,
+                "embed",
+                mark,
+                owns=lambda unit: store.files(unit.origin, unit.shape),
+                root=self.folder.path,
+            )
+            write_embedding(embedder, volume, store, ledger, listen=self.listen)
+            store.finish(
+                ledger.recorded(units(volume.shape, store.shard)),
+                voxel_size=volume.known_voxel_size(),
+                translation=volume.translation,
+            )
+
+    def evaluate(self, reference: ReferenceInput | None = None) -> list[dict[str, Any]]:
+        """Score the map of each k against a reference segmentation; the one of an earlier run where none is given."""
+        reference = reference or self.reference()
+        if reference is None:
+            raise SettingsError("--reference", "this run has none", "give labels.ome.zarr or NAME=mask.tif")
+        opened = reference.open(self.first)
+        mark = fingerprint("evaluate", self.folder.digest("map"), asdict(reference))
+        with self.folder.stage("evaluate", mark, []):
+            scores = score_labels(self.folder.segmentation, opened, None, self.listen)
+            write_atomically(self.folder.scores, json.dumps(scores, indent=1).encode())
+        self.folder.save(reference=asdict(reference))
+        return scores
+
+    def reference(self) -> ReferenceInput | None:
+        """The reference segmentation that the run was scored against, if any."""
+        known = self.folder.record.get("reference")
+        return ReferenceInput(tuple(known["specs"]), known["merge"]) if known else None
+
+    def report(self) -> Path:
+        """Write the report."""
+        reference = self.reference()
+        opened = reference.open(self.first) if reference else None
+        with self.folder.stage("report", fingerprint("report"), []):
+            return write_report(self.folder.path, volume=self.first.working, reference=opened)
+
+    def finish(self) -> None:
+        """Report, and mark the run as complete."""
+        self.report()
+        self.folder.save(complete=True)
+
+    def _about_embedding(self) -> list[object]:
+        about = self.folder.record["inputs"][0]
+        return [
+            about["identity"],
+            about["mask_identity"],
+            about["working"],
+            self.settings.smoothing,
+            self.device.type,
+        ]
+
+
+def run(
+    source: str,
+    out: Path,
+    settings: Settings | None = None,
+    *,
+    voxel_size: tuple[float, ...] | None = None,
+    channel: int | None = None,
+    mask: str | None = None,
+    reference: ReferenceInput | None = None,
+    missing_chunks: str = "error",
+    model: Path | None = None,
+    store_embedding: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    listen: Listener = ignore,
+) -> Run:
+    """Map a volume: train, cluster, give every voxel its cluster, score, report. Resumes what is there.
+
+    Parameters
+    ----------
+    source
+        Path or address of the volume; see `vemosaic.volumes.open_volume`.
+    out
+        Folder of the run.
+    settings
+        Everything else that decides the result.
+    voxel_size, channel
+        What the file does not say: voxel size in nm (one number, or z, y, x) and channel.
+    mask
+        A mask of the volume, non-zero where to learn and to map.
+    reference
+        A reference segmentation, for scores; see `vemosaic.evaluation.open_reference`.
+    missing_chunks
+        ``"error"``, or ``"fill"`` to read the absent chunks of a sparse Zarr or N5 array as its fill value.
+    model
+        A trained model to use instead of training one.
+    store_embedding
+        Keep the embedding of every voxel as well.
+    device
+        ``"auto"``, ``"cpu"``, ``"cuda"``.
+    overwrite
+        Allow a finished run of another input or another training to be replaced.
+    listen
+        Hears of every stage.
+
+    Returns
+    -------
+    Run
+        Complete; its folder holds all results.
+
+    Raises
+    ------
+    VemosaicError
+        In one line, whatever the user can mend.
+    """
+    RunFolder(out)  # refuses a folder of other things before a lock is laid into it
+    settings = settings or Settings()
+    with claim(out):
+        job = Run.start(
+            out,
+            [Input(source, voxel_size, channel, mask, missing_chunks)],
+            settings,
+            device=device,
+            overwrite=overwrite,
+            listen=listen,
+        )
+        if reference:  # a reference that does not fit is told before the work, not after
+            reference.open(job.first)
+        job.train(model)
+        job.fit()
+        job.map()
+        if store_embedding:
+            job.embed()
+        if reference:
+            job.evaluate(reference)
+        job.finish()
+    return job
+
+
+def score_labels(
+    path: Path, reference: Reference, k: int | None = None, listen: Listener = ignore
+) -> list[dict[str, Any]]:
+    """Score one map of a label store, or each where `k` is None."""
+    wanted = open_labels(path).ks if k is None else (k,)
+    return [
+        evaluate(open_labels(path, k).volume.array, reference, k, progress=_progress(f"score k={k}", listen))
+        for k in wanted
+    ]
+
+
+def score_file(path: Path, specs: Sequence[str], k: int | None = None) -> list[dict[str, Any]]:
+    """Score a map of ours, or a label image of any format with labels 1 to k, against a reference segmentation.
+
+    Raises
+    ------
+    VolumeError, ReferenceMaskError
+        If one of them cannot be read, or they do not lie over each other.
+    """
+    try:
+        volume = open_labels(path).volume
+    except VolumeError:
+        labels = open_volume(path, labels=True)
+        return [evaluate(labels.array, open_reference(specs, labels), k or _largest_label(labels))]
+    return score_labels(path, open_reference(specs, volume), k)
+
+
+def _largest_label(labels: Volume) -> int:
+    return max(int(labels.array[unit.slices].max()) for unit in units(labels.shape, (192, 192, 192)))
+
+
+def count_labels(store: LabelStore, k: int) -> list[int]:
+    """Count the voxels of clusters 1 to k, shard by shard."""
+    counts = np.zeros(256, np.int64)
+    for unit in units(store.levels[0].shape, store.shard):
+        counts += np.bincount(store.read(k, 0, unit.origin, unit.shape).ravel(), minlength=256)
+    return [int(n) for n in counts[1 : k + 1]]
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``"auto"`` into the GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError("--device", f"{name} is not there", "use cpu, cuda or auto") from error
+    return device
+
+
+def _identities(inputs: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    return [[i["identity"], i["mask_identity"], i["working"]] for i in inputs]
+
+
+def _as_given(given: dict[str, Any]) -> dict[str, Any]:
+    size = given["voxel_size"]
+    return given | {"voxel_size": None if size is None else tuple(size)}
+
+
+def _progress(stage: str, listen: Listener) -> Callable[[int, int], None]:
+    """Turn the progress of an evaluation, in blocks, into events."""
+
+    def tell(done: int, total: int) -> None:
+        if done == 1:
+            listen(StageStarted(stage, total, unit_name="block"))
+        listen(UnitDone(stage, 1))
+        if done == total:
+            listen(StageEnded(stage))
+
+    return tell

@@ -1,0 +1,260 @@
+"""From a trained encoder to a map: sample the embedding, cluster it, and give every voxel its cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vemosaic.blocks.events import Listener, ignore
+from vemosaic.blocks.executor import process, stream
+from vemosaic.blocks.grid import Unit, units
+from vemosaic.blocks.records import Ledger
+from vemosaic.clustering import Clusters, assign, fit_kmeans, stream_kmeans
+from vemosaic.embedding import Embedder
+from vemosaic.errors import VolumeError
+from vemosaic.volumes.embedding_store import EmbeddingStore
+from vemosaic.volumes.labels import LabelStore
+from vemosaic.volumes.volume import Volume
+
+CELL = 32
+CELLS = 96
+SAMPLE = 400_000
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class EmbeddingSample:
+    """Voxels drawn uniformly from a volume, or from its mask.
+
+    Attributes
+    ----------
+    voxel
+        Places z, y, x on the working lattice, ``(N, 3)``, int64.
+    embedding
+        ``(N, C)``, float32.
+    intensity
+        Raw intensity, ``(N,)``, float32.
+    """
+
+    voxel: npt.NDArray[np.int64]
+    embedding: npt.NDArray[np.float32]
+    intensity: npt.NDArray[np.float32]
+
+    def thinned(self, count: int, seed: int = 0) -> EmbeddingSample:
+        """Return at most `count` of them, drawn at random."""
+        if len(self.voxel) <= count:
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self.voxel), count, replace=False))
+        return EmbeddingSample(self.voxel[chosen], self.embedding[chosen], self.intensity[chosen])
+
+
+def sample_embedding(
+    embedder: Embedder,
+    volume: Volume,
+    *,
+    mask: Volume | None = None,
+    count: int = SAMPLE,
+    seed: int = 0,
+    listen: Listener = ignore,
+) -> EmbeddingSample:
+    """Embed a sample of voxels: up to 96 cells of 32 voxels an edge, thinned to `count` voxels.
+
+    Parameters
+    ----------
+    embedder
+        Trained for, or at least fit to, this volume.
+    volume
+        On the working lattice.
+    mask
+        Non-zero where voxels may be drawn.
+    count
+        Voxels wanted; fewer where there are fewer.
+    seed
+        Of the choice.
+    listen
+        Hears of the stage ``"sample"`` in voxels.
+
+    Raises
+    ------
+    VolumeError
+        If the mask holds no voxel.
+    """
+    cells = _choose_cells(volume, mask, seed)
+    total = sum(int(inside.sum()) if inside is not None else cell.voxels for cell, inside in cells.items())
+    if total == 0:
+        raise VolumeError(
+            (mask or volume).source, "the mask holds no voxel", "give a mask with non-zero voxels"
+        )
+    share = min(1.0, count / total)
+    parts = []
+    read = stream(
+        list(cells),
+        read=lambda cell: embedder.read(volume, cell),
+        compute=lambda cell, voxels: (voxels, _embed(embedder, cell, voxels)),
+        stage="sample",
+        listen=listen,
+    )
+    for number, (cell, (voxels, embedding)) in enumerate(read):
+        inside = cells[cell]
+        places = np.arange(cell.voxels) if inside is None else np.flatnonzero(inside)
+        rng = np.random.default_rng([seed, 3, number])
+        places = np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False))
+        local = np.stack(np.unravel_index(places, cell.shape), 1)
+        z, y, x = (local + embedder.halo).T
+        parts.append(
+            (local + np.array(cell.origin), embedding.reshape(-1, embedder.channels)[places], voxels[z, y, x])
+        )
+    voxel, embedded, intensity = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return EmbeddingSample(voxel, embedded, intensity)
+
+
+def _choose_cells(volume: Volume, mask: Volume | None, seed: int) -> dict[Unit, Mask | None]:
+    """Cells of the volume in random order, with the mask in each; those wholly outside the mask left out."""
+    cells = units(volume.shape, (CELL, CELL, CELL))
+    order = np.random.default_rng([seed, 4]).permutation(len(cells))
+    chosen: dict[Unit, Mask | None] = {}
+    for number in order:
+        cell = cells[int(number)]
+        inside = None if mask is None else mask.read(cell.origin, cell.shape) != 0
+        if inside is None or inside.any():
+            chosen[cell] = inside
+        if len(chosen) == CELLS:
+            break
+    return chosen
+
+
+def _embed(embedder: Embedder, box: Unit, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    result = np.empty((*box.shape, embedder.channels), np.float32)
+    for tile, embedding in embedder.tiles(box, voxels):
+        result[tile.slices] = embedding.cpu().numpy()
+    return result
+
+
+def fit_clusters(
+    sample: EmbeddingSample,
+    ks: Sequence[int],
+    seed: int = 0,
+    batches: Callable[[], Iterator[npt.NDArray[np.float32]]] | None = None,
+) -> list[Clusters]:
+    """Cluster a sample, or all voxels streamed, for each k; clusters are numbered from dark to bright.
+
+    Parameters
+    ----------
+    sample
+        What `sample_embedding` gave.
+    ks
+        Numbers of clusters.
+    seed
+        Of the clustering.
+    batches
+        Gives all embeddings anew each time it is called, when they are to be streamed.
+    """
+    found = []
+    for k in ks:
+        if batches is None:
+            clusters = fit_kmeans(sample.embedding, k, seed)
+        else:
+            clusters = stream_kmeans(sample.embedding, batches(), k, seed)
+        found.append(clusters.ordered_by(sample.embedding, sample.intensity))
+    return found
+
+
+def stream_embedding(
+    embedder: Embedder,
+    volume: Volume,
+    unit_shape: Sequence[int],
+    *,
+    mask: Volume | None = None,
+    seed: int = 0,
+    listen: Listener = ignore,
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the embeddings of all voxels, unit by unit and shuffled within each, ``(N, C)`` at a time."""
+    read = stream(
+        units(volume.shape, unit_shape),
+        read=lambda unit: embedder.read(volume, unit),
+        compute=lambda unit, voxels: _embed(embedder, unit, voxels),
+        stage="stream",
+        listen=listen,
+    )
+    for number, (unit, embedding) in enumerate(read):
+        flat = embedding.reshape(-1, embedder.channels)
+        if mask is not None:
+            flat = flat[(mask.read(unit.origin, unit.shape) != 0).ravel()]
+        order = np.random.default_rng([seed, 5, number]).permutation(len(flat))
+        for part in np.array_split(order, max(1, len(order) // 65_536)):
+            if len(part):
+                yield flat[part]
+
+
+def write_map(
+    embedder: Embedder,
+    volume: Volume,
+    clusterings: Sequence[Clusters],
+    store: LabelStore,
+    ledger: Ledger,
+    *,
+    mask: Volume | None = None,
+    listen: Listener = ignore,
+) -> None:
+    """Give every voxel its cluster, for several clusterings in one pass; the embedding is never stored.
+
+    Parameters
+    ----------
+    embedder, volume
+        As in `sample_embedding`.
+    clusterings
+        Their k are those of the store.
+    store
+        Where labels are written, at full resolution.
+    ledger
+        Its stage is ``"map"``; what it knows as done is left as it is.
+    mask
+        Where it is zero, the map is 0.
+    listen
+        Hears of the stage in voxels.
+    """
+
+    def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.uint8]]:
+        labels = [np.empty(unit.shape, np.uint8) for _ in clusterings]
+        for tile, embedding in embedder.tiles(unit, voxels):
+            for whole, part in zip(labels, assign(embedding, clusterings), strict=True):
+                whole[tile.slices] = part.cpu().numpy()
+        if mask is not None:
+            outside = mask.read(unit.origin, unit.shape) == 0
+            for whole in labels:
+                whole[outside] = 0
+        return labels
+
+    def write(unit: Unit, labels: list[npt.NDArray[np.uint8]]) -> None:
+        for clusters, whole in zip(clusterings, labels, strict=True):
+            store.write(clusters.k, 0, unit.origin, whole)
+
+    process(
+        units(volume.shape, store.shard),
+        read=lambda unit: embedder.read(volume, unit),
+        compute=compute,
+        write=write,
+        ledger=ledger,
+        listen=listen,
+        read_ahead=1,
+        write_behind=1,
+    )
+
+
+def write_embedding(
+    embedder: Embedder, volume: Volume, store: EmbeddingStore, ledger: Ledger, *, listen: Listener = ignore
+) -> None:
+    """Write the embedding of every voxel, ``(C, Z, Y, X)`` float16; resumes what the ledger knows as done."""
+    process(
+        units(volume.shape, store.shard),
+        read=lambda unit: embedder.read(volume, unit),
+        compute=lambda unit, voxels: np.moveaxis(_embed(embedder, unit, voxels), -1, 0).astype(np.float16),
+        write=lambda unit, embedding: store.write(unit.origin, embedding),
+        ledger=ledger,
+        listen=listen,
+        read_ahead=1,
+        write_behind=1,
+    )

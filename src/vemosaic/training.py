@@ -1,0 +1,226 @@
+"""The training loop: anchors and positives in, a model out, resumable to the bit.
+
+Everything random is a function of the seed and the step, so that a checkpoint needs no generator states: parameters,
+the optimiser's moments and the step are all there is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
+from vemosaic.blocks.files import write_atomically
+from vemosaic.blocks.records import fingerprint
+from vemosaic.errors import SettingsError
+from vemosaic.losses import kl_divergence, multi_similarity, reconstruction
+from vemosaic.models.model import Model, build, new_card
+from vemosaic.models.settings import ModelSettings, Objective, Optimiser
+from vemosaic.models.vae import VAE
+from vemosaic.patches import Batch, PatchSampler
+from vemosaic.volumes.intensity import Intensity
+from vemosaic.volumes.volume import Volume
+
+ANCHORS_ON_CPU = 40_000  # in all: minutes on two cores
+ANCHORS_ON_GPU = 2_000_000  # for each volume, as in the paper
+CHECKPOINT_SECONDS = 30.0
+
+
+class Losses(BaseModel):
+    """One line of the loss curve, after `anchors` anchors."""
+
+    anchors: int
+    loss: float
+    reconstruction: float
+    kl: float
+    multi_similarity: float
+
+
+def default_anchors(volumes: int, device: torch.device) -> int:
+    """How many anchors are drawn where nobody says."""
+    return ANCHORS_ON_CPU if device.type == "cpu" else ANCHORS_ON_GPU * volumes
+
+
+def train(
+    volumes: Sequence[Volume],
+    intensities: Sequence[Intensity],
+    settings: ModelSettings | None = None,
+    *,
+    anchors: int | None = None,
+    seed: int = 1,
+    device: torch.device | str = "cpu",
+    masks: Sequence[Volume | None] | None = None,
+    checkpoint: Path | None = None,
+    listen: Listener = ignore,
+) -> tuple[Model, list[Losses]]:
+    """Train a model on volumes at the working voxel size (Han et al. 2022, sections 3.1 and 4.2).
+
+    Parameters
+    ----------
+    volumes, intensities
+        What to learn from, and what normalises each.
+    settings
+        A preset, changed or not; the `default` preset where None.
+    anchors
+        Budget in anchors, over all volumes; rounded to whole batches.
+    seed
+        Of the weights, the patches and the latent noise.
+    device
+        Where to compute.
+    masks
+        For each volume where anchors may lie, or None.
+    checkpoint
+        File from which an interrupted training goes on, and where it is kept meanwhile; removed at the end is left to
+        the caller. One of other settings, volumes or seed is not used.
+    listen
+        Hears of the stage ``"train"`` in anchors.
+
+    Returns
+    -------
+    model : Model
+    losses : list of Losses
+        The loss curve, at most about 1,000 lines.
+
+    Raises
+    ------
+    SettingsError
+        If the budget is less than one batch.
+    VolumeError
+        If a volume is too small, or its mask leaves no voxel.
+    """
+    settings = settings or ModelSettings()
+    device = torch.device(device)
+    budget = default_anchors(len(volumes), device) if anchors is None else anchors
+    batch = settings.optimiser.batch
+    if budget < batch:
+        raise SettingsError(
+            "--anchors", f"{budget} are fewer than one batch of {batch}", f"give {batch} or more"
+        )
+    steps = round(budget / batch)
+    sampler = PatchSampler(volumes, intensities, settings.sampling, seed=seed, device=device, masks=masks)
+    vae = build(settings, seed).to(device).train()
+    optimiser = torch.optim.Adam(vae.parameters(), lr=settings.optimiser.learning_rate, amsgrad=True)
+    about = fingerprint(
+        settings.model_dump(mode="json"), steps, seed, device.type, [v.identity() for v in volumes],
+        [m.identity() if m else None for m in sampler.masks],
+    )  # fmt: skip
+    first, losses = (0, list[Losses]()) if checkpoint is None else _resume(checkpoint, about, vae, optimiser)
+
+    listen(StageStarted("train", steps * batch, first * batch, "anchor"))
+    logged_every = max(1, steps // 1000)
+    saved = time.monotonic()
+    for step in range(first, steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(settings.optimiser, step, steps)
+        terms = _losses(vae, sampler.batch(step, batch), settings.objective, _noise_seed(seed, step))
+        optimiser.zero_grad(set_to_none=True)
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if step % logged_every == 0 or step == steps - 1:
+            values = {name: float(value) for name, value in terms.items()}
+            _check_finite(values, step)
+            losses.append(Losses(anchors=(step + 1) * batch, **values))
+        listen(UnitDone("train", batch))
+        if checkpoint and (time.monotonic() - saved > CHECKPOINT_SECONDS or step == steps - 1):
+            _save_checkpoint(checkpoint, about, step + 1, losses, vae, optimiser)
+            saved = time.monotonic()
+    listen(StageEnded("train"))
+    card = new_card(
+        anchors=steps * batch,
+        seed=seed,
+        voxel_size_nm=[list(v.known_voxel_size()) for v in volumes],
+        volumes=[v.source for v in volumes],
+        last_losses=losses[-1].model_dump(),
+    )
+    return Model(vae.eval(), settings, card), losses
+
+
+def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
+    """Learning rate of a step: a linear warm-up times the schedule."""
+    rate = optimiser.learning_rate * min(1.0, (step + 1) / max(1, optimiser.warm_up))
+    if optimiser.schedule == "cosine":
+        rate *= max(1e-3, 0.5 * (1 + math.cos(math.pi * step / steps)))
+    return rate
+
+
+def _losses(vae: VAE, batch: Batch, objective: Objective, seed: int) -> dict[str, Tensor]:
+    """The objective and its terms (Eqs. 1 to 4) on one batch."""
+    patches = batch.patches
+    sizes = (*patches.shape[:2], vae.latent)
+    generator = torch.Generator(patches.device).manual_seed(seed)
+    latent = vae(patches, torch.randn(sizes, generator=generator, device=patches.device))
+    terms = {
+        "reconstruction": reconstruction(patches, latent.reconstruction),
+        "kl": kl_divergence(latent.mean, latent.scale),
+        "multi_similarity": multi_similarity(
+            latent.mean[..., : vae.semantic], objective.alpha, objective.beta, objective.margin
+        ),
+    }
+    loss = (
+        terms["reconstruction"]
+        + objective.theta_kl * terms["kl"]
+        + objective.theta_ms * terms["multi_similarity"]
+    )
+    return {"loss": loss, **terms}
+
+
+def _noise_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step, 2]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _check_finite(values: dict[str, float], step: int) -> None:
+    if not all(map(math.isfinite, values.values())):
+        raise SettingsError(
+            "training", f"the loss is no longer finite at step {step}", "lower the learning rate"
+        )
+
+
+def _save_checkpoint(
+    path: Path, about: str, step: int, losses: list[Losses], vae: VAE, optimiser: torch.optim.Adam
+) -> None:
+    """Write parameters, moments and step, whole or not at all."""
+    tensors = {f"model.{name}": tensor for name, tensor in vae.state_dict().items()}
+    for number, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in moments.items()}
+    # Contiguity loses the channels-last layout, not a bit of the values; loading copies into the layout again.
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {
+        "about": about,
+        "step": str(step),
+        "losses": json.dumps([line.model_dump() for line in losses]),
+    }
+    write_atomically(path, save(tensors, header))
+
+
+def _resume(path: Path, about: str, vae: VAE, optimiser: torch.optim.Adam) -> tuple[int, list[Losses]]:
+    """Load a checkpoint of the same training, if there is one; return the next step and the losses so far."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("about") != about:
+                return 0, []
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return 0, []
+    vae.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, moment = name.split(".")
+            state.setdefault(int(number), {})[moment] = tensor
+    for number, parameter in enumerate(vae.parameters()):
+        for moment, tensor in state[number].items():
+            if tensor.shape == parameter.shape:
+                state[number][moment] = torch.empty_like(parameter.detach()).copy_(tensor)
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return int(header["step"]), [Losses(**line) for line in json.loads(header["losses"])]

@@ -1,0 +1,68 @@
+"""What makes the intensities of different volumes comparable: a robust centre and spread of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vemosaic.errors import VolumeError
+from vemosaic.volumes.volume import Volume
+
+PROBES = 64
+PROBE = (4, 64, 64)  # flat, as files are often stored slice by slice
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Robust statistics of a volume: intensities are normalised to ``(voxel - centre) / spread``, clipped at +-`limit`.
+
+    Attributes
+    ----------
+    centre
+        Median.
+    spread
+        Half the distance between the 16th and the 84th percentile: one standard deviation, were it a normal.
+    limit
+        Where normalised intensities are clipped, so that charging artefacts and dead pixels weigh no more.
+    """
+
+    centre: float
+    spread: float
+    limit: float = 5.0
+
+    def normalise(self, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Normalise voxels, any shape, as float32."""
+        scaled = (voxels - np.float32(self.centre)) * np.float32(1 / self.spread)
+        return np.clip(scaled, -self.limit, self.limit, out=scaled)
+
+
+def measure_intensity(volume: Volume, seed: int = 0) -> Intensity:
+    """Measure the robust statistics of a volume on 64 boxes of 4 x 64 x 64 voxels.
+
+    Zeros that fill a box whole are taken for padding and left out.
+
+    Raises
+    ------
+    VolumeError
+        If all voxels looked at are the same, or one is not finite.
+    """
+    rng = np.random.default_rng(seed)
+    shape = tuple(min(p, n) for p, n in zip(PROBE, volume.shape, strict=True))
+    origins = [
+        [int(rng.integers(0, n - s + 1)) for n, s in zip(volume.shape, shape, strict=True)]
+        for _ in range(PROBES)
+    ]
+    boxes = [volume.read(origin, shape) for origin in origins]
+    kept = [box for box in boxes if box.any()]
+    voxels = np.concatenate([box.ravel() for box in kept]) if kept else np.zeros(1, np.float32)
+    low, centre, high = np.percentile(voxels, [15.9, 50, 84.1])
+    spread = (high - low) / 2 or float(voxels.std(dtype=np.float64))
+    if not spread > 0:
+        raise VolumeError(
+            volume.source,
+            f"every voxel looked at has the same intensity, {centre:g}",
+            "check that this is the image and not an empty channel or a mask",
+        )
+    return Intensity(float(centre), float(spread))
