@@ -14,7 +14,8 @@ import torch
 from torch.nn import functional as F
 
 import vemosaic
-from vemosaic.blocks.grid import Unit, units
+from vemosaic.blocks.grid import units
+from vemosaic.clustering import Words
 from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.embedding import Embedder
 from vemosaic.errors import SettingsError
@@ -58,7 +59,11 @@ def measure(
     """
     if what not in BENCHMARKS:
         raise SettingsError("bench", f"there is no benchmark {what!r}", f"choose one of {', '.join(BENCHMARKS)}")
-    opened = open_volume(phantom_cell().raw if source is None else source, voxel_size=voxel_size or 16.0)
+    opened = (
+        open_volume(phantom_cell().raw, voxel_size=16.0)
+        if source is None
+        else open_volume(source, voxel_size=voxel_size)
+    )
     volume = at_voxel_size(opened, working)
     return {
         "benchmark": what,
@@ -82,9 +87,9 @@ def machine() -> dict[str, Any]:
 
 
 def bench_embed(volume: Volume, seconds: float) -> dict[str, Any]:
-    """Embed boxes of 192 voxels as `run` does, smoothing included, and patches as the paper does, in turns."""
+    """Embed a box of 192 voxels as `run` does, words and smoothing included, and patches as the paper does."""
     intensity = measure_intensity(volume)
-    embedder = Embedder(_untrained(), intensity, Settings().smoothing)
+    embedder = Embedder(_untrained(), intensity, _random_words(), Settings().smoothing)
     box = units(volume.shape, (192, 192, 192))[0]
     voxels = embedder.read(volume, box)
     paper = han2022.Encoder().eval()
@@ -102,6 +107,7 @@ def bench_embed(volume: Volume, seconds: float) -> dict[str, Any]:
         "voxels_per_second": rates[0],
         "paper_voxels_per_second": rates[1],
         "ratio": rates[0] / rates[1],
+        "words": Settings().words,
         "smoothing": embedder.smoothing,
     }
 
@@ -154,37 +160,48 @@ def view_difference(model: Model, volume: Volume, intensity: Intensity, count: i
     rng = np.random.default_rng(seed)
     voxels = np.stack([rng.integers(0, n, count) for n in volume.shape], 1)
     largest = 0.0
-    embedder = Embedder(model, intensity, smoothing=0.0)
     for part in np.array_split(voxels, max(1, count // 250)):
-        patches = patches_at(volume, intensity, part, encoder.half_size)
+        boxes = _boxes_around(volume, intensity, part, encoder.halo)
         with torch.inference_mode():
-            means = encoder(patches[:, None])[0][:, : encoder.semantic]
-        dense = [embedder.tile(embedder.read(volume, Unit((0, 0, 0), tuple(v), (1, 1, 1)))) for v in part.tolist()]
-        largest = max(largest, float((means - torch.stack(dense)[:, 0, 0, 0]).abs().max()))
+            means = encoder(_patches_within(boxes, encoder.half_size)[:, None])[0][:, : encoder.semantic]
+            dense = encoder.dense(boxes[:, None])[..., 0, 0, 0]
+        largest = max(largest, float((means - dense).abs().max()))
     return largest
 
 
-def patches_at(volume: Volume, intensity: Intensity, voxels: np.ndarray, half_size: float) -> torch.Tensor:
-    """Patches ``(N, 16, 16, 16)`` on axis-aligned grids around voxels ``(N, 3)``, mirrored at the border."""
-    reach = int(np.ceil(half_size)) + 1
-    edge = 2 * reach + 1
-    boxes = np.stack([volume.read([int(i) - reach for i in v], (edge,) * 3) for v in voxels])
-    normalised = torch.from_numpy(intensity.normalise(boxes))
+def _boxes_around(volume: Volume, intensity: Intensity, voxels: np.ndarray, reach: int) -> torch.Tensor:
+    """Normalised boxes of 2 reach + 1 voxels an edge around voxels ``(N, 3)``, mirrored at the border."""
+    boxes = np.stack([volume.read([int(i) - reach for i in v], (2 * reach + 1,) * 3) for v in voxels])
+    return torch.from_numpy(intensity.normalise(boxes))
+
+
+def _patches_within(boxes: torch.Tensor, half_size: float) -> torch.Tensor:
+    """Patches ``(N, 16, 16, 16)`` on axis-aligned grids in the middle of boxes."""
+    reach = boxes.shape[-1] // 2
     line = torch.linspace(-half_size / reach, half_size / reach, 16)
     z, y, x = torch.meshgrid(line, line, line, indexing="ij")
     grid = torch.stack((x, y, z), -1).expand(len(boxes), -1, -1, -1, -1)
-    return F.grid_sample(normalised[:, None], grid, align_corners=True)[:, 0]
+    return F.grid_sample(boxes[:, None], grid, align_corners=True)[:, 0]
 
 
 def _patches(volume: Volume, intensity: Intensity, count: int, half_size: float) -> torch.Tensor:
     rng = np.random.default_rng(0)
     voxels = np.stack([rng.integers(0, n, count) for n in volume.shape], 1)
-    return patches_at(volume, intensity, voxels, half_size)
+    return _patches_within(_boxes_around(volume, intensity, voxels, int(np.ceil(half_size))), half_size)
 
 
 def _untrained() -> Model:
     settings = ModelSettings()
     return Model(build(settings, seed=0).eval(), settings)
+
+
+def _random_words() -> Words:
+    """Words where they cost what found ones do."""
+    settings = Settings()
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(settings.words, settings.model.architecture.semantic))
+    codes = rng.normal(size=(settings.words, settings.dimensions))
+    return Words(centres.astype(np.float32), codes.astype(np.float32))
 
 
 def _rates(jobs: list[Callable[[], int]], seconds: float) -> list[float]:
@@ -198,5 +215,3 @@ def _rates(jobs: list[Callable[[], int]], seconds: float) -> list[float]:
             amounts[number] += job()
             times[number] += time.perf_counter() - start
     return [amount / spent for amount, spent in zip(amounts, times, strict=True)]
-
-

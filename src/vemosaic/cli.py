@@ -38,7 +38,10 @@ Channel = Annotated[int | None, typer.Option(help="Channel of a volume that has 
 Mask = Annotated[str | None, typer.Option(help="A mask of the volume: learn and map only where it is not zero.")]
 Anchors = Annotated[int | None, typer.Option(help="Training budget in anchors.")]
 ClusterRange = Annotated[str, typer.Option("--clusters", "-k", help="Numbers of clusters: 8, or 4-10, or 4,6,8.")]
-Smoothing = Annotated[float, typer.Option(help="Gaussian over the embedding before clustering, std in voxels.")]
+Smoothing = Annotated[float, typer.Option(help="Gaussian over what describes the voxels, std in voxels.")]
+TextureWords = Annotated[
+    int, typer.Option("--words", help="Texture words that describe a voxel's surroundings; 0: its patch alone.")
+]
 Fit = Annotated[str, typer.Option(help="Cluster a 'sample' of voxels, or all of them in a 'stream'.")]
 References = Annotated[
     list[str] | None, typer.Option("--reference", help="labels.ome.zarr, or NAME=mask.tif, repeated; for scores.")
@@ -53,7 +56,7 @@ Preset = Annotated[str, typer.Option(help="Which model: default.")]
 
 def main() -> None:
     """Run the command line; what the user can mend ends in one line and exit code 2."""
-    warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+    warnings.showwarning = _note
     try:
         app()
     except VemosaicError as error:
@@ -62,6 +65,12 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on from here", file=sys.stderr)
         _leave(130)
+
+
+def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Show our own warnings as a line; those of libraries are for developers."""
+    if category.__module__.startswith("vemosaic"):
+        print(f"note: {message}", file=sys.stderr)
 
 
 def _leave(code: int) -> None:
@@ -89,7 +98,8 @@ def run(
     reference: References = None,
     clusters: ClusterRange = "4-10",
     anchors: Anchors = None,
-    smoothing: Smoothing = 2.0,
+    words: TextureWords = 32,
+    smoothing: Smoothing = 3.0,
     fit: Fit = "sample",
     preset: Preset = "default",
     missing_chunks: MissingChunks = "error",
@@ -105,7 +115,16 @@ def run(
     from vemosaic.pipeline import ReferenceInput
     from vemosaic.pipeline import run as run_pipeline
 
-    settings = _settings(preset, anchors, clusters, fit, smoothing, working_voxel_size, seed)
+    settings = _settings(
+        preset,
+        working_voxel_size,
+        anchors=anchors,
+        clusters=parse_clusters(clusters),
+        fit=fit,
+        words=words,
+        smoothing=smoothing,
+        seed=seed,
+    )
     out = out or _default_out(volume)
     with _progress(quiet or as_json) as listen:
         done = run_pipeline(
@@ -121,6 +140,7 @@ def run(
             store_embedding=embedding,
             device=device,
             overwrite=overwrite,
+            command=["vemosaic", *sys.argv[1:]],
             listen=listen,
         )
     _tell(done, quiet, as_json)
@@ -153,9 +173,7 @@ def info(
     from vemosaic.volumes import describe, open_volume
 
     facts = describe(
-        open_volume(
-            _local(volume), voxel_size=_numbers(voxel_size), channel=channel, missing_chunks=missing_chunks
-        )
+        open_volume(_local(volume), voxel_size=_numbers(voxel_size), channel=channel, missing_chunks=missing_chunks)
     )
     if as_json:
         print(json.dumps(facts, indent=1))
@@ -187,7 +205,7 @@ def train(
     out = out or _default_out(volumes[0])
     if mask is not None and len(volumes) > 1:
         raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
-    settings = _settings(preset, anchors, "8", "sample", 2.0, working_voxel_size, seed)
+    settings = _settings(preset, working_voxel_size, anchors=anchors, seed=seed)
     RunFolder(out)
     requests = [Input(_local(v), _numbers(voxel_size), channel, _local(mask) if mask else None) for v in volumes]
     with _progress(quiet) as listen, claim(out):
@@ -211,12 +229,13 @@ def cluster(
     folder: RunPath,
     clusters: ClusterRange = "4-10",
     fit: Fit = "sample",
-    smoothing: Smoothing = 2.0,
+    words: TextureWords = 32,
+    smoothing: Smoothing = 3.0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Map a trained run anew with other numbers of clusters."""
-    changes = {"clusters": parse_clusters(clusters), "fit": fit, "smoothing": smoothing}
+    changes = {"clusters": parse_clusters(clusters), "fit": fit, "words": words, "smoothing": smoothing}
     with _reopened(folder, device, quiet, **changes) as job:
         job.fit()
         job.map()
@@ -280,24 +299,15 @@ def _reopened(folder: Path, device: str, quiet: bool, **changes: Any) -> Iterato
         yield Run.reopen(folder, device=device, listen=listen, **changes)
 
 
-def _settings(
-    preset: str, anchors: int | None, clusters: str, fit: str, smoothing: float, working: str, seed: int
-) -> Settings:
+def _settings(preset: str, working: str, **chosen: Any) -> Settings:
+    """Check what was typed, and name the option that will not do."""
     from pydantic import ValidationError
 
     from vemosaic.models.presets import preset_settings
     from vemosaic.pipeline import Settings
 
     try:
-        return Settings(
-            model=preset_settings(preset),
-            anchors=anchors,
-            clusters=parse_clusters(clusters),
-            fit=fit,
-            smoothing=smoothing,
-            working_voxel_size=_working(working),
-            seed=seed,
-        )
+        return Settings(model=preset_settings(preset), working_voxel_size=_working(working), **chosen)
     except ValidationError as error:
         first = error.errors()[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")

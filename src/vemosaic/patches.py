@@ -36,9 +36,7 @@ class Sampling(BaseModel):
         (2.0, 6.0), description="Half the physical size of a patch, drawn uniformly from this range."
     )
     positives: int = Field(4, ge=1, description="Positive patches for each anchor.")
-    radius: float = Field(
-        2.0, ge=0.0, description="Radius of the ball around the anchor where positives lie."
-    )
+    radius: float = Field(2.0, ge=0.0, description="Radius of the ball around the anchor where positives lie.")
     deformation: float = Field(
         0.25, ge=0.0, description="Noise on the inner grid points of positives, in grid steps (std)."
     )
@@ -85,16 +83,16 @@ class _Tile:
     stop: Shape
 
     @property
-    def anchors(self) -> int:
-        return math.prod(b - a for a, b in zip(self.start, self.stop, strict=True))
+    def shape(self) -> list[int]:
+        return [b - a for a, b in zip(self.start, self.stop, strict=True)]
 
 
 class PatchSampler:
     """Draws batches of anchors and positives from volumes that need not fit in memory.
 
     The volumes are cut into tiles. A pool holds as many tiles as `pool_bytes` allows; where all fit, they stay, and
-    anchors are uniform over each volume. Where they do not, the pool slides over a shuffled sequence of all tiles while
-    training goes on, reading ahead in a thread. Volumes have equal weight, whatever their size.
+    anchors are uniform over each volume. Where they do not, the pool slides over shuffled tiles, of each volume in
+    turn, while training goes on, reading ahead in a thread. Volumes have equal weight, whatever their size.
 
     Parameters
     ----------
@@ -145,11 +143,15 @@ class PatchSampler:
         largest = [max(v.shape[a] for v in self.volumes) for a in range(3)]
         inner = tuple(min(max(tile - 2 * halo, 16), n) for n in largest)
         self._tile_shape = tuple(n + 2 * halo for n in inner)
-        self._tiles = [t for i, v in enumerate(self.volumes) for t in _tiles(i, v, inner, sampling.margin)]
+        self._tiles = [
+            _within(mask, _tiles(i, volume, inner, sampling.margin))
+            for i, (volume, mask) in enumerate(zip(self.volumes, self.masks, strict=True))
+        ]
+        count = sum(map(len, self._tiles))
         self._slots = max(2, pool_bytes // (4 * math.prod(self._tile_shape)))
-        self._resident = len(self._tiles) <= self._slots
+        self._resident = count <= self._slots
         if self._resident:
-            self._slots = len(self._tiles)
+            self._slots = count
         # A sliding pool changes an eighth of its tiles every 16 steps.
         self._slide = 0 if self._resident else max(1, self._slots // 8)
         self._pool = torch.zeros((self._slots, *self._tile_shape), device=self.device)
@@ -173,13 +175,16 @@ class PatchSampler:
         return Batch(patches, centres + self._origins[slot][:, None], self._tables.volume[slot])
 
     def _interpolate(self, slot: Tensor, grid: Tensor) -> Tensor:
-        """Trilinear interpolation: the pool is one tall volume, tile above tile, and no patch leaves its tile."""
+        """Trilinear interpolation: the pool is one tall volume, tile above tile, and no patch leaves its tile.
+
+        The halo holds all but the rarest deformations; what reaches beyond takes the tile's border.
+        """
         depth, height, width = self._tile_shape
         tall = self._pool.view(1, 1, self._slots * depth, height, width)
         offset = (slot * depth).to(grid.dtype)[:, None, None, None, None]
         z, y, x = grid.unbind(-1)
         size = torch.tensor([width - 1, height - 1, self._slots * depth - 1], device=self.device)
-        normal = torch.stack((x, y, z + offset), -1) * (2 / size) - 1
+        normal = torch.stack((x, y, z.clamp(0, depth - 1) + offset), -1) * (2 / size) - 1
         normal = normal.flatten(0, 1)  # (B R, Z, Y, X, 3)
         filled = F.grid_sample(
             tall.expand(len(normal), -1, -1, -1, -1), normal, padding_mode="border", align_corners=True
@@ -203,12 +208,14 @@ class PatchSampler:
         return slot, place
 
     def _sequence(self, position: int) -> _Tile:
-        """The tile at a position of the endless sequence: one shuffle of all tiles after another."""
+        """The tile at a position of the endless sequence: volumes take turns, each in one shuffle after another."""
         if self._resident:
-            return self._tiles[position]
-        round_, place = divmod(position, len(self._tiles))
-        order = np.random.default_rng([self.seed, 1, round_]).permutation(len(self._tiles))
-        return self._tiles[int(order[place])]
+            return [tile for tiles in self._tiles for tile in tiles][position]
+        turn, volume = divmod(position, len(self._tiles))
+        tiles = self._tiles[volume]
+        round_, place = divmod(turn, len(tiles))
+        order = np.random.default_rng([self.seed, 1, volume, round_]).permutation(len(tiles))
+        return tiles[int(order[place])]
 
     def _move_to(self, step: int) -> None:
         """Bring into the pool the tiles that belong to a step, and start to read the next ones."""
@@ -217,7 +224,8 @@ class PatchSampler:
         missing = [p for p in wanted if self._held[p % self._slots] != p]
         if missing:
             for position in missing:
-                self._ahead.setdefault(position, self._reader.submit(self._load, position))
+                if position not in self._ahead:
+                    self._ahead[position] = self._reader.submit(self._load, position)
             for position in missing:
                 slot = position % self._slots
                 voxels, allowed = self._ahead.pop(position).result()
@@ -238,28 +246,18 @@ class PatchSampler:
         mask = self.masks[tile.volume]
         if mask is None:
             return normalised, None
-        extent = [b - a for a, b in zip(tile.start, tile.stop, strict=True)]
-        inside = np.nonzero(mask.read(tile.start, extent))
+        inside = np.nonzero(mask.read(tile.start, tile.shape))
         halo = self.sampling.halo
         return normalised, np.ravel_multi_index(tuple(i + halo for i in inside), self._tile_shape)
 
     def _tabulate(self) -> _Tables:
         """Tensors that say for each slot where its anchors lie and how much it weighs."""
         tiles = [self._sequence(p) for p in self._held]
-        counts = [t.anchors if a is None else len(a) for t, a in zip(tiles, self._allowed, strict=True)]
+        counts = [math.prod(t.shape) if a is None else len(a) for t, a in zip(tiles, self._allowed, strict=True)]
         totals = [0] * len(self.volumes)
         for tile, count in zip(tiles, counts, strict=True):
             totals[tile.volume] += count
-        for index, total in enumerate(totals):
-            if total == 0 and self._resident:
-                raise VolumeError(
-                    self.volumes[index].source, "its mask leaves no voxel for an anchor", "give a larger mask"
-                )
-        if sum(counts) == 0:
-            raise VolumeError(
-                self.volumes[0].source, "its mask leaves hardly a voxel for an anchor", "give a larger mask"
-            )
-        weight = [c / max(1, totals[t.volume]) for t, c in zip(tiles, counts, strict=True)]
+        weight = [c / totals[t.volume] for t, c in zip(tiles, counts, strict=True)]
         masked = [a for a in self._allowed if a is not None]
         sizes = np.array([0 if a is None else len(a) for a in self._allowed], np.int64)
         halo = self.sampling.halo
@@ -267,7 +265,7 @@ class PatchSampler:
         return _Tables(
             weight=torch.tensor(weight, dtype=torch.float64, device=self.device).float(),
             start=self._tensor([[halo] * 3 for _ in tiles]),
-            extent=self._tensor([[b - a for a, b in zip(t.start, t.stop, strict=True)] for t in tiles]),
+            extent=self._tensor([t.shape for t in tiles]),
             volume=self._tensor([t.volume for t in tiles]),
             allowed=self._tensor(np.concatenate(masked)) if masked else None,
             allowed_start=self._tensor(np.cumsum(sizes) - sizes),
@@ -391,9 +389,7 @@ def _check(volume: Volume, mask: Volume | None, sampling: Sampling) -> None:
             "give a mask on the same lattice",
         )
     if sampling.half_size[0] > sampling.half_size[1] or sampling.half_size[0] <= 0:
-        raise SettingsError(
-            "half_size", f"{sampling.half_size} is not a range", "give two sizes, the smaller first"
-        )
+        raise SettingsError("half_size", f"{sampling.half_size} is not a range", "give two sizes, the smaller first")
 
 
 def _tiles(index: int, volume: Volume, inner: Sequence[int], margin: int) -> list[_Tile]:
@@ -411,3 +407,13 @@ def _tiles(index: int, volume: Volume, inner: Sequence[int], margin: int) -> lis
         for y in starts[1]
         for x in starts[2]
     ]
+
+
+def _within(mask: Volume | None, tiles: list[_Tile]) -> list[_Tile]:
+    """Leave out the tiles where a mask allows no anchor, so that no pool is ever without one."""
+    if mask is None:
+        return tiles
+    kept = [tile for tile in tiles if mask.read(tile.start, tile.shape).any()]
+    if not kept:
+        raise VolumeError(mask.source, "the mask leaves no voxel for an anchor", "give a larger mask")
+    return kept

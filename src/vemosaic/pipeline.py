@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from vemosaic.blocks.files import stamp, write_atomically
 from vemosaic.blocks.grid import units
 from vemosaic.blocks.lock import claim
 from vemosaic.blocks.records import Ledger, fingerprint
-from vemosaic.clustering import Clusters, assign
+from vemosaic.clustering import Clusters, Words, assign
 from vemosaic.colours import palette
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, SettingsError, VolumeError
@@ -62,11 +63,15 @@ class Settings(BaseModel):
     fit: Literal["sample", "stream"] = Field(
         "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
     )
+    words: int = Field(
+        32, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
+    )
+    dimensions: int = Field(6, ge=1, description="Length of what describes a voxel when there are texture words.")
     smoothing: float = Field(
-        2.0,
+        3.0,
         ge=0,
         le=8,
-        description="Gaussian over the embedding before clustering, std in voxels; 0 for none.",
+        description="Gaussian over what describes the voxels before clustering, std in voxels; 0 for none.",
     )
     working_voxel_size: float | None = Field(
         16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
@@ -196,6 +201,7 @@ class Run:
         *,
         device: str = "auto",
         overwrite: bool = False,
+        command: Sequence[str] | None = None,
         listen: Listener = ignore,
     ) -> Run:
         """Open the inputs, and begin or go on with a run in a folder.
@@ -227,7 +233,8 @@ class Run:
             seed=settings.seed,
             device=run.device.type,
             threads=torch.get_num_threads(),
-            torch=torch.__version__,
+            versions={name: version(name) for name in ("torch", "numpy", "scikit-learn", "tensorstore", "zarr")},
+            command=command or folder.record.get("command"),
             inputs=described,
             settings=settings.model_dump(mode="json"),
         )
@@ -290,20 +297,26 @@ class Run:
     def embedder(self) -> Embedder:
         """The trained encoder, made ready for the first input."""
         model: Model = load_model(self.folder.model, self.device)
-        return Embedder(model, measure_intensity(self.first.working), self.settings.smoothing)
+        return Embedder(model, measure_intensity(self.first.working))
 
     def fit(self) -> None:
         """Sample the embedding and find the cluster centres for each k."""
         mark = fingerprint(
             "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
-            self.settings.seed,
+            self.settings.words, self.settings.dimensions, self.settings.smoothing, self.settings.seed,
         )  # fmt: skip
         if self.folder.is_done("fit", mark):
             return
-        embedder, volume = self.embedder(), self.first.working
+        volume, settings = self.first.working, self.settings
         with self.folder.stage("fit", mark, [self.folder.centres, self.folder.sample]):
-            sample = sample_embedding(
-                embedder, volume, mask=self.first.mask, seed=self.settings.seed, listen=self.listen
+            embedder, sample = sample_embedding(
+                replace(self.embedder(), smoothing=settings.smoothing),
+                volume,
+                words=settings.words,
+                dimensions=settings.dimensions,
+                mask=self.first.mask,
+                seed=settings.seed,
+                listen=self.listen,
             )
             batches = None
             if self.settings.fit == "stream":
@@ -317,8 +330,13 @@ class Run:
                 )
             found = fit_clusters(sample, self.settings.clusters, self.settings.seed, batches)
             self._write_sample(sample.thinned(KEPT_SAMPLE, self.settings.seed), found)
-            centres = {str(c.k): c.centres.tolist() for c in found}
-            write_atomically(self.folder.centres, json.dumps(centres).encode())
+            document = {
+                "words": embedder.words
+                and {"centres": embedder.words.centres.tolist(), "codes": embedder.words.codes.tolist()},
+                "smoothing": embedder.smoothing,
+                "clusters": {str(c.k): c.centres.tolist() for c in found},
+            }
+            write_atomically(self.folder.centres, json.dumps(document).encode())
 
     def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clusters]) -> None:
         labels = assign(torch.from_numpy(sample.embedding), found)
@@ -336,8 +354,16 @@ class Run:
 
     def clusterings(self) -> list[Clusters]:
         """The cluster centres that `fit` found, for each k, ascending."""
-        centres = json.loads(self.folder.centres.read_text())
+        centres = json.loads(self.folder.centres.read_text())["clusters"]
         return [Clusters(np.array(centres[k], np.float32)) for k in sorted(centres, key=int)]
+
+    def describer(self) -> Embedder:
+        """The encoder with the words and the smoothing that `fit` settled on: what the map is made with."""
+        document = json.loads(self.folder.centres.read_text())
+        words = document["words"]
+        if words:
+            words = Words(np.array(words["centres"], np.float32), np.array(words["codes"], np.float32))
+        return replace(self.embedder(), words=words, smoothing=document["smoothing"])
 
     def map(self) -> None:
         """Give every voxel its cluster: the label store, with its pyramid, colours and metadata."""
@@ -345,7 +371,7 @@ class Run:
         mark = fingerprint("map", self.folder.digest("fit"), self._about_embedding())
         if self.folder.is_done("map", mark) and store_path.is_dir() and not damaged_files(store_path):
             return
-        embedder, volume = self.embedder(), self.first.working
+        embedder, volume = self.describer(), self.first.working
         found = self.clusterings()
         ks = [c.k for c in found]
         self._clear_other(store_path, mark)
@@ -366,9 +392,7 @@ class Run:
             )
             write_map(embedder, volume, found, store, ledger, mask=self.first.mask, listen=self.listen)
             recorded = ledger.recorded(units(volume.shape, store.shard))
-            recorded |= build_pyramid(
-                store, records=self.folder.progress, fingerprint=mark, listen=self.listen
-            )
+            recorded |= build_pyramid(store, records=self.folder.progress, fingerprint=mark, listen=self.listen)
             store.finish(
                 recorded,
                 default_k=PREFERRED_K if PREFERRED_K in ks else ks[len(ks) // 2],
@@ -429,13 +453,13 @@ class Run:
         with self.folder.stage("evaluate", mark, []):
             scores = score_labels(self.folder.segmentation, opened, None, self.listen)
             write_atomically(self.folder.scores, json.dumps(scores, indent=1).encode())
-        self.folder.save(reference=asdict(reference))
+        self.folder.save(reference=list(reference.specs), reference_merge=dict(reference.merge))
         return scores
 
     def reference(self) -> ReferenceInput | None:
         """The reference segmentation that the run was scored against, if any."""
-        known = self.folder.record.get("reference")
-        return ReferenceInput(tuple(known["specs"]), known["merge"]) if known else None
+        specs = self.folder.record.get("reference")
+        return ReferenceInput(tuple(specs), self.folder.record.get("reference_merge", {})) if specs else None
 
     def report(self) -> Path:
         """Write the report."""
@@ -455,7 +479,6 @@ class Run:
             about["identity"],
             about["mask_identity"],
             about["working"],
-            self.settings.smoothing,
             self.device.type,
         ]
 
@@ -474,6 +497,7 @@ def run(
     store_embedding: bool = False,
     device: str = "auto",
     overwrite: bool = False,
+    command: Sequence[str] | None = None,
     listen: Listener = ignore,
 ) -> Run:
     """Map a volume: train, cluster, give every voxel its cluster, score, report. Resumes what is there.
@@ -501,7 +525,9 @@ def run(
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``.
     overwrite
-        Allow a finished run of another input or another training to be replaced.
+        Allow a run of another input, or a finished one of another training, to be replaced.
+    command
+        The command line, for the record.
     listen
         Hears of every stage.
 
@@ -524,6 +550,7 @@ def run(
             settings,
             device=device,
             overwrite=overwrite,
+            command=command,
             listen=listen,
         )
         if reference:  # a reference that does not fit is told before the work, not after

@@ -41,9 +41,7 @@ class RunFolder:
         if (path / RECORD).exists():
             self.record = _read(path / RECORD)
         elif path.is_dir() and any(entry.name != LOCK_NAME for entry in path.iterdir()):
-            raise OutputError(
-                path, "is not empty and holds no run", "name a new folder, or empty this one first"
-            )
+            raise OutputError(path, "is not empty and holds no run", "name a new folder, or empty this one first")
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
@@ -152,9 +150,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise OutputError(
-            path, f"cannot be read ({error})", "restore it, or use a new output folder"
-        ) from error
+        raise OutputError(path, f"cannot be read ({error})", "restore it, or use a new output folder") from error
     if not isinstance(record, dict) or "vemosaic" not in record:
         raise OutputError(path, "is not the record of a vemosaic run", "use a new output folder")
     return record

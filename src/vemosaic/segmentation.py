@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
+from torch.nn import functional as F
 
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.executor import process, stream
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger
-from vemosaic.clustering import Clusters, assign, fit_kmeans, stream_kmeans
-from vemosaic.embedding import Embedder
+from vemosaic.clustering import Clusters, Words, assign, code_words, find_words, fit_kmeans, stream_kmeans
+from vemosaic.embedding import Embedder, gaussian_taps, smooth
 from vemosaic.errors import VolumeError
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.volume import Volume
 
 CELL = 32
-CELLS = 96
-SAMPLE = 400_000
+CELLS = 64
+SAMPLE = 200_000
 Mask = npt.NDArray[np.bool_]
 
 
@@ -51,23 +53,68 @@ class EmbeddingSample:
         return EmbeddingSample(self.voxel[chosen], self.embedding[chosen], self.intensity[chosen])
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of the sample: its semantic means with what smoothing needs around them, and its raw voxels.
+
+    Attributes
+    ----------
+    box
+        Where it lies.
+    semantic
+        ``(Z + 2 reach, Y + 2 reach, X + 2 reach, C)``.
+    raw
+        ``(Z, Y, X)``.
+    chosen
+        Flat places of the voxels drawn from it.
+    """
+
+    box: Unit
+    semantic: Tensor
+    raw: npt.NDArray[np.float32]
+    chosen: npt.NDArray[np.int64]
+
+    def described(self, words: Words | None, smoothing: float) -> npt.NDArray[np.float32]:
+        """What describes the voxels drawn, ``(N, C)``."""
+        embedding = words.encode(self.semantic) if words else self.semantic
+        return self._inner(smooth(embedding, gaussian_taps(smoothing)))
+
+    def histograms(self, centres: npt.NDArray[np.float32], smoothing: float) -> npt.NDArray[np.float32]:
+        """Gaussian-weighted histograms of the words around the voxels drawn, ``(N, W)``."""
+        word = assign(self.semantic, [Clusters(centres)])[0].long() - 1
+        return self._inner(smooth(F.one_hot(word, len(centres)).float(), gaussian_taps(smoothing)))
+
+    def _inner(self, values: Tensor) -> npt.NDArray[np.float32]:
+        """Cut what lies outside the cell, and pick the voxels drawn."""
+        edge = [(n - m) // 2 for n, m in zip(values.shape, self.box.shape, strict=False)]
+        cut = values[tuple(slice(e, e + m) for e, m in zip(edge, self.box.shape, strict=True))]
+        inner: npt.NDArray[np.float32] = cut.flatten(0, 2).cpu().numpy()
+        return inner[self.chosen]
+
+
 def sample_embedding(
     embedder: Embedder,
     volume: Volume,
     *,
+    words: int = 0,
+    dimensions: int = 6,
     mask: Volume | None = None,
     count: int = SAMPLE,
     seed: int = 0,
     listen: Listener = ignore,
-) -> EmbeddingSample:
-    """Embed a sample of voxels: up to 96 cells of 32 voxels an edge, thinned to `count` voxels.
+) -> tuple[Embedder, EmbeddingSample]:
+    """Embed a sample of voxels, and find the texture words in it: up to 64 cells of 32 voxels an edge.
 
     Parameters
     ----------
     embedder
-        Trained for, or at least fit to, this volume.
+        Without words; trained for, or at least fit to, this volume.
     volume
         On the working lattice.
+    words
+        Texture words to find (`vemosaic.clustering.words`); 0 for none.
+    dimensions
+        Length of their codes.
     mask
         Non-zero where voxels may be drawn.
     count
@@ -77,38 +124,67 @@ def sample_embedding(
     listen
         Hears of the stage ``"sample"`` in voxels.
 
+    Returns
+    -------
+    embedder : Embedder
+        The one given, with the words found.
+    sample : EmbeddingSample
+        Described by that embedder.
+
     Raises
     ------
     VolumeError
         If the mask holds no voxel.
     """
-    cells = _choose_cells(volume, mask, seed)
-    total = sum(int(inside.sum()) if inside is not None else cell.voxels for cell, inside in cells.items())
+    cells = _read_cells(embedder, volume, mask, count, seed, listen)
+    if words:
+        semantic = [cell.described(None, 0.0) for cell in cells]
+        centres = find_words(np.concatenate(semantic), words, seed)
+        histograms = (cell.histograms(centres, embedder.smoothing) for cell in cells)
+        embedder = replace(embedder, words=code_words(centres, histograms, dimensions))
+    places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
+    sample = EmbeddingSample(
+        np.concatenate(places),
+        np.concatenate([cell.described(embedder.words, embedder.smoothing) for cell in cells]),
+        np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells]),
+    )
+    return embedder, sample
+
+
+def _read_cells(
+    embedder: Embedder, volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener
+) -> list[_Cell]:
+    """Embed the cells of the sample, and draw voxels from each in proportion to what it holds."""
+    allowed = _choose_cells(volume, mask, seed)
+    total = sum(cell.voxels if inside is None else int(inside.sum()) for cell, inside in allowed.items())
     if total == 0:
-        raise VolumeError(
-            (mask or volume).source, "the mask holds no voxel", "give a mask with non-zero voxels"
-        )
+        raise VolumeError((mask or volume).source, "the mask holds no voxel", "give a mask with non-zero voxels")
     share = min(1.0, count / total)
-    parts = []
+    plain = replace(embedder, words=None, smoothing=0.0)
+    reach = embedder.reach
+
+    def grown(cell: Unit) -> Unit:
+        z, y, x = (o - reach for o in cell.origin)
+        depth, height, width = (n + 2 * reach for n in cell.shape)
+        return Unit(cell.index, (z, y, x), (depth, height, width))
+
     read = stream(
-        list(cells),
-        read=lambda cell: embedder.read(volume, cell),
-        compute=lambda cell, voxels: (voxels, _embed(embedder, cell, voxels)),
+        list(allowed),
+        read=lambda cell: plain.read(volume, grown(cell)),
+        compute=lambda cell, voxels: (voxels, plain.tile(voxels).cpu()),
         stage="sample",
         listen=listen,
     )
-    for number, (cell, (voxels, embedding)) in enumerate(read):
-        inside = cells[cell]
+    cells = []
+    for number, (cell, (voxels, semantic)) in enumerate(read):
+        inside = allowed[cell]
         places = np.arange(cell.voxels) if inside is None else np.flatnonzero(inside)
         rng = np.random.default_rng([seed, 3, number])
-        places = np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False))
-        local = np.stack(np.unravel_index(places, cell.shape), 1)
-        z, y, x = (local + embedder.halo).T
-        parts.append(
-            (local + np.array(cell.origin), embedding.reshape(-1, embedder.channels)[places], voxels[z, y, x])
-        )
-    voxel, embedded, intensity = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return EmbeddingSample(voxel, embedded, intensity)
+        chosen = np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False))
+        halo = embedder.halo
+        inner = tuple(slice(halo, halo + n) for n in cell.shape)
+        cells.append(_Cell(cell, semantic, voxels[inner].copy(), chosen))
+    return cells
 
 
 def _choose_cells(volume: Volume, mask: Volume | None, seed: int) -> dict[Unit, Mask | None]:

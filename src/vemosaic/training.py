@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from vemosaic.volumes.volume import Volume
 ANCHORS_ON_CPU = 40_000  # in all: minutes on two cores
 ANCHORS_ON_GPU = 2_000_000  # for each volume, as in the paper
 CHECKPOINT_SECONDS = 30.0
+LOGGED_STEPS = 1000  # at most, so that long trainings have no long log
 
 
 class Losses(BaseModel):
@@ -89,7 +91,7 @@ def train(
     -------
     model : Model
     losses : list of Losses
-        The loss curve, at most about 1,000 lines.
+        The loss curve, at most 1,001 lines.
 
     Raises
     ------
@@ -103,21 +105,19 @@ def train(
     budget = default_anchors(len(volumes), device) if anchors is None else anchors
     batch = settings.optimiser.batch
     if budget < batch:
-        raise SettingsError(
-            "--anchors", f"{budget} are fewer than one batch of {batch}", f"give {batch} or more"
-        )
+        raise SettingsError("--anchors", f"{budget} are fewer than one batch of {batch}", f"give {batch} or more")
     steps = round(budget / batch)
     sampler = PatchSampler(volumes, intensities, settings.sampling, seed=seed, device=device, masks=masks)
     vae = build(settings, seed).to(device).train()
     optimiser = torch.optim.Adam(vae.parameters(), lr=settings.optimiser.learning_rate, amsgrad=True)
     about = fingerprint(
         settings.model_dump(mode="json"), steps, seed, device.type, [v.identity() for v in volumes],
-        [m.identity() if m else None for m in sampler.masks],
+        [asdict(i) for i in intensities], [m.identity() if m else None for m in sampler.masks],
     )  # fmt: skip
     first, losses = (0, list[Losses]()) if checkpoint is None else _resume(checkpoint, about, vae, optimiser)
 
     listen(StageStarted("train", steps * batch, first * batch, "anchor"))
-    logged_every = max(1, steps // 1000)
+    logged_every = math.ceil(steps / LOGGED_STEPS)
     saved = time.monotonic()
     for step in range(first, steps):
         for group in optimiser.param_groups:
@@ -127,7 +127,7 @@ def train(
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if step % logged_every == 0 or step == steps - 1:
-            values = {name: float(value) for name, value in terms.items()}
+            values = {name: value.item() for name, value in terms.items()}
             _check_finite(values, step)
             losses.append(Losses(anchors=(step + 1) * batch, **values))
         listen(UnitDone("train", batch))
@@ -166,11 +166,7 @@ def _losses(vae: VAE, batch: Batch, objective: Objective, seed: int) -> dict[str
             latent.mean[..., : vae.semantic], objective.alpha, objective.beta, objective.margin
         ),
     }
-    loss = (
-        terms["reconstruction"]
-        + objective.theta_kl * terms["kl"]
-        + objective.theta_ms * terms["multi_similarity"]
-    )
+    loss = terms["reconstruction"] + objective.theta_kl * terms["kl"] + objective.theta_ms * terms["multi_similarity"]
     return {"loss": loss, **terms}
 
 
@@ -180,9 +176,7 @@ def _noise_seed(seed: int, step: int) -> int:
 
 def _check_finite(values: dict[str, float], step: int) -> None:
     if not all(map(math.isfinite, values.values())):
-        raise SettingsError(
-            "training", f"the loss is no longer finite at step {step}", "lower the learning rate"
-        )
+        raise SettingsError("training", f"the loss is no longer finite at step {step}", "lower the learning rate")
 
 
 def _save_checkpoint(

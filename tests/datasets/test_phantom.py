@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -133,7 +135,7 @@ def test_intensity_alone_fails(phantom, classes, sigma):
 
 
 def local_texture(raw):
-    """Moments, gradients and curvature within some 9 voxels, averaged by a Gaussian of 2: (voxels, features)."""
+    """Band energies, gradients and curvature within some 9 voxels, averaged by a Gaussian of 2: (voxels, features)."""
     image = raw.astype(np.float32)
     features = [ndimage.gaussian_filter(image, sigma) for sigma in (1, 2)]
     for sigma in (0.5, 1, 1.6):
@@ -144,7 +146,7 @@ def local_texture(raw):
             np.sqrt(np.maximum(ndimage.gaussian_filter(image**2, sigma) - mean**2, 0)),
         ]
     scales = [image, *(ndimage.gaussian_filter(image, sigma) for sigma in (0.6, 1.2, 2.4))]
-    features += [np.abs(fine - coarse) for fine, coarse in zip(scales, scales[1:], strict=False)]
+    features += [(fine - coarse) ** 2 for fine, coarse in pairwise(scales)]
     return np.stack([ndimage.gaussian_filter(f, 2).ravel() for f in features], axis=1)
 
 
@@ -157,4 +159,4 @@ def test_local_texture_tells_the_classes_apart(phantom, classes):
     found = probe.predict(features[hold])
     truth = classes.ravel()[hold]
     dice = [2 * ((found == c) & (truth == c)).sum() / ((found == c).sum() + (truth == c).sum()) for c in range(4)]
-    assert np.mean(dice) > 0.78, dict(zip(LARGE, dice, strict=True))
+    assert np.mean(dice) > 0.8, dict(zip(LARGE, dice, strict=True))

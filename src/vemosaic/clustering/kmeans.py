@@ -11,7 +11,7 @@ from sklearn.cluster import MiniBatchKMeans
 from vemosaic.clustering.clusters import Clusters
 from vemosaic.errors import VemosaicError
 
-BATCH = 16_384
+BATCH = 8_192
 
 
 def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Clusters:
@@ -32,7 +32,7 @@ def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Cluste
         If there are fewer different voxels than clusters, or an embedding is not finite.
     """
     _check(sample, k)
-    kmeans = MiniBatchKMeans(k, random_state=seed, batch_size=BATCH, n_init=10, max_no_improvement=20)
+    kmeans = MiniBatchKMeans(k, random_state=seed, batch_size=BATCH, n_init=5)
     kmeans.fit(sample)
     return Clusters(kmeans.cluster_centers_.astype(np.float32))
 

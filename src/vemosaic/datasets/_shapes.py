@@ -202,8 +202,9 @@ def grow_tubes(
             break
     if not tubes:
         roomiest = np.unravel_index(int(space.distance.argmax()), space.distance.shape)
-        centre = np.array(roomiest) * float(_PLACING_STEP)
-        tubes.append(Tube(centre + np.outer(np.arange(-2.0, 3.0), direction(rng)), radii[0]))
+        middle: Points = np.array(roomiest) * float(_PLACING_STEP)
+        short: Points = middle + np.outer(np.arange(-2.0, 3.0), direction(rng))
+        tubes.append(Tube(short, radii[0]))
     return tubes
 
 
@@ -260,7 +261,7 @@ def tube_coordinates(shape: Shape, tubes: list[Tube], reach: float) -> TubeCoord
 def pack_spheres(
     rng: np.random.Generator, space: FreeSpace, radii: tuple[float, float], volume: float
 ) -> tuple[Points, npt.NDArray[np.float64]]:
-    """Place spheres that do not touch, until they hold ``volume`` voxels or no more fit.
+    """Place spheres that barely touch, until they hold ``volume`` voxels or no more fit.
 
     Returns
     -------
@@ -280,7 +281,7 @@ def pack_spheres(
         if len(centres):
             reach, near = cKDTree(centres).query(candidates, k=min(8, len(centres)))
             reach, near = reach.reshape(count, -1), near.reshape(count, -1)
-            room &= (reach > sizes[near] + wanted[:, None]).all(axis=1)
+            room &= (reach > sizes[near] + wanted[:, None] - 1).all(axis=1)
         candidates, wanted = candidates[room], wanted[room]
         if len(candidates) == 0:
             continue
@@ -288,7 +289,7 @@ def pack_spheres(
         keep = np.ones(len(candidates), dtype=bool)
         for i, j in clashes[np.lexsort(clashes.T[::-1])]:  # the earlier of two stays
             gap = np.linalg.norm(candidates[i] - candidates[j]) - wanted[i] - wanted[j]
-            if keep[i] and gap < 0:
+            if keep[i] and gap < -1:
                 keep[j] = False
         candidates, wanted = candidates[keep], wanted[keep]
         within = np.cumsum(4 / 3 * np.pi * wanted**3) + filled <= volume

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,7 +28,7 @@ class Encoder(nn.Module):
         super().__init__()
         sizes = [1, *(round(width * n) for n in (128, 256, 512))]
         layers: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in itertools.pairwise(sizes):
             layers += [nn.Conv3d(before, after, 3, padding=1), nn.MaxPool3d(2), nn.ReLU()]
         self.convolutions = nn.Sequential(*layers)  # 16 -> 8 -> 4 -> 2
         self.hidden = nn.Linear(8 * sizes[-1], 256)

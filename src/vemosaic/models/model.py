@@ -18,6 +18,9 @@ from vemosaic.models.default import Decoder, Encoder
 from vemosaic.models.settings import ModelSettings
 from vemosaic.models.vae import VAE, channels_last
 
+FORMAT = 1
+HEADER = "vemosaic"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -44,15 +47,14 @@ class Model:
         return encoder
 
     def save(self, path: str | Path) -> None:
-        """Write the model as safetensors, settings and card in its header, and the card beside it as Markdown."""
+        """Write the model as safetensors, settings and card in its header, and the card beside it as Markdown.
+
+        The same model gives the same bytes: the header has one entry, as safetensors writes several in any order.
+        """
         path = Path(path)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.vae.state_dict().items()}
-        header = {
-            "format": "vemosaic model 1",
-            "settings": self.settings.model_dump_json(),
-            "card": json.dumps(self.card),
-        }
-        write_atomically(path, save(tensors, header))
+        about = {"format": FORMAT, "settings": self.settings.model_dump(mode="json"), "card": self.card}
+        write_atomically(path, save(tensors, {HEADER: json.dumps(about)}))
         write_atomically(path.with_suffix(".md"), self.describe().encode())
 
     def describe(self) -> str:
@@ -89,9 +91,7 @@ def build(settings: ModelSettings, seed: int) -> VAE:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         sizes = settings.architecture
-        vae = VAE(
-            Encoder(sizes.channels, sizes.latent, sizes.semantic), Decoder(sizes.channels, sizes.latent)
-        )
+        vae = VAE(Encoder(sizes.channels, sizes.latent, sizes.semantic), Decoder(sizes.channels, sizes.latent))
     return channels_last(vae)
 
 
@@ -101,23 +101,30 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     Raises
     ------
     VemosaicError
-        If there is no such file, or it is not a vemosaic model.
+        If there is no such file, it is not a vemosaic model, or one that this version cannot use.
     """
     remedy = "give the model.safetensors of a finished run"
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:
-            header = file.metadata() or {}
+            header = (file.metadata() or {}).get(HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise VemosaicError(
-            path, f"cannot be read as a model ({error})".replace("\n", " "), remedy
-        ) from error
-    if not header.get("format", "").startswith("vemosaic model"):
+        raise VemosaicError(path, f"cannot be read as a model ({error})".replace("\n", " "), remedy) from error
+    if header is None:
         raise VemosaicError(path, "is a safetensors file, but not a vemosaic model", remedy)
-    settings = ModelSettings.model_validate_json(header["settings"])
-    vae = build(settings, seed=0)
-    vae.load_state_dict(tensors)
-    return Model(vae.to(device).eval(), settings, json.loads(header["card"]))
+    try:
+        about = json.loads(header)
+        settings = ModelSettings.model_validate(about["settings"])
+        vae = build(settings, seed=0)
+        vae.load_state_dict(tensors)
+        card = dict(about["card"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise VemosaicError(
+            path,
+            f"is a model that vemosaic {vemosaic.__version__} cannot use",
+            "use the version that made it, which its card names, or train again",
+        ) from error
+    return Model(vae.to(device).eval(), settings, card)
 
 
 def new_card(**facts: object) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vemosaic.patches import Sampling
 
@@ -17,6 +17,12 @@ class Architecture(BaseModel):
     channels: tuple[int, int, int, int] = Field((24, 32, 48, 64), description="Channels of the convolutions.")
     latent: int = Field(64, ge=1, description="Dimensions of the latent variable, d.")
     semantic: int = Field(8, ge=1, description="The first dimensions, which are made invariant: d_MS.")
+
+    @model_validator(mode="after")
+    def _semantic_are_latent(self) -> Self:
+        if self.semantic > self.latent:
+            raise ValueError(f"{self.semantic} semantic dimensions are more than the {self.latent} latent ones")
+        return self
 
 
 class Objective(BaseModel):

@@ -14,7 +14,7 @@ from vemosaic.report.page import render
 from vemosaic.report.parts import Parts
 from vemosaic.report.projection import chosen_points, tsne
 from vemosaic.report.slices import Reference, read_patches, read_slices
-from vemosaic.report.sources import Sources, find_again
+from vemosaic.report.sources import Sources, classes_at, find_again
 from vemosaic.volumes.volume import Volume
 
 __all__ = ["Reference", "write_report"]
@@ -81,6 +81,7 @@ def _gather(content: RunContent, sources: Sources) -> Parts:
         points=points,
         places=tsne(sample.embedding[points]) if sample else None,
         class_names=class_names,
+        classes=classes_at(reference, sample.voxel[points]) if reference and sample else None,
         problems=sources.problems,
     )
 

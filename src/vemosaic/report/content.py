@@ -50,17 +50,11 @@ class Sample:
         ``(N, D)``.
     clusters
         For each k, the cluster of each voxel, ``(N,)``, 1 to k.
-    reference
-        Class of each voxel, ``(N,)``, or ``None``.
-    reference_names
-        Name of each class.
     """
 
     voxel: npt.NDArray[np.int64]
     embedding: npt.NDArray[np.float32]
     clusters: dict[int, npt.NDArray[np.uint8]]
-    reference: npt.NDArray[np.uint8] | None
-    reference_names: list[str]
 
 
 @dataclass(frozen=True)
@@ -260,8 +254,6 @@ def _read_sample(path: Path) -> Sample | None:
                 voxel=arrays["voxel"].astype(np.int64).reshape(-1, 3),
                 embedding=arrays["embedding"].astype(np.float32),
                 clusters={int(n.removeprefix("cluster_k")): arrays[n] for n in names if n.startswith("cluster_k")},
-                reference=arrays["reference"] if "reference" in names else None,
-                reference_names=[str(n) for n in arrays["reference_names"]] if "reference_names" in names else [],
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, f"cannot be read ({error})") from error

@@ -33,6 +33,8 @@ class Parts:
         Their places, ``(N, 2)``; ``None`` where there was nothing to lay out.
     class_names
         Classes of the reference planes, the rest first; empty without a reference.
+    classes
+        Reference class of each of the points, ``(N,)``; ``None`` without a reference.
     problems
         Why something is missing that the run had; sentences for the reader.
     """
@@ -43,6 +45,7 @@ class Parts:
     points: npt.NDArray[np.int64]
     places: npt.NDArray[np.float64] | None
     class_names: list[str]
+    classes: npt.NDArray[np.uint8] | None
     problems: tuple[str, ...]
 
     @property

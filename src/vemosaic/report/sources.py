@@ -5,12 +5,17 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from vemosaic.errors import VemosaicError, VolumeError
 from vemosaic.evaluation.reference import open_reference
 from vemosaic.report.content import RunContent
 from vemosaic.report.slices import Reference
 from vemosaic.volumes import VoxelSizeWarning, at_voxel_size, open_volume
 from vemosaic.volumes.volume import Volume
+
+CELL = 32
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ def find_again(content: RunContent) -> Sources:
     if not specs:
         return Sources(volume, None)
     try:
-        return Sources(volume, open_reference(specs, volume, source=original))
+        opened = open_reference(specs, volume, source=original)
+        return Sources(volume, opened.merge(content.record.get("reference_merge") or {}))
     except VemosaicError as error:
         return Sources(volume, None, (f"Errors are not mapped: {error}.",))
 
@@ -68,3 +74,15 @@ def _volume(content: RunContent) -> tuple[Volume, Volume]:
             "put the volume that was mapped back in its place",
         )
     return original, volume
+
+
+def classes_at(reference: Reference, voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Read the class of single voxels ``(N, 3)``, box by box: a sample lies in a few dozen cells."""
+    classes = np.zeros(len(voxels), np.uint8)
+    cells, cell_of = np.unique(voxels // CELL, axis=0, return_inverse=True)
+    for number in range(len(cells)):
+        members = np.flatnonzero(cell_of.ravel() == number)
+        low = voxels[members].min(axis=0)
+        box = reference.read(low.tolist(), (voxels[members].max(axis=0) - low + 1).tolist())
+        classes[members] = box[tuple((voxels[members] - low).T)]
+    return classes

@@ -137,13 +137,13 @@ def _plots(parts: Parts, sample: Sample, places: npt.NDArray[np.float64], k: int
     names = {cluster: f"cluster {cluster}" for cluster in colours}
     title = f"{len(parts.points)} voxels coloured by {k} clusters"
     dots = scatter_svg(places, sample.clusters[k][parts.points], colours, names, title)
-    if sample.reference is None:
+    if parts.classes is None:
         return f'<div class="row one by-k k{k}">{_plot(dots, "By cluster")}</div>'
 
-    colours = dict(enumerate(parts.class_colours(k, sample.reference_names)))
-    names = dict(enumerate(sample.reference_names))
+    colours = dict(enumerate(parts.class_colours(k, parts.class_names)))
+    names = dict(enumerate(parts.class_names))
     title = f"{len(parts.points)} voxels coloured by reference class"
-    classes = scatter_svg(places, sample.reference[parts.points], colours, names, title)
+    classes = scatter_svg(places, parts.classes, colours, names, title)
     legend = "".join(f"<li>{swatch(css_colour(colours[i]))}{text(name)}</li>" for i, name in names.items())
     caption = f'By reference; a class has the colour of the cluster it is matched with<ul class="legend">{legend}</ul>'
     return f'<div class="row two by-k k{k}">{_plot(dots, "By cluster")}{_plot(classes, caption)}</div>'

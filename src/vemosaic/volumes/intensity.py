@@ -51,8 +51,7 @@ def measure_intensity(volume: Volume, seed: int = 0) -> Intensity:
     rng = np.random.default_rng(seed)
     shape = tuple(min(p, n) for p, n in zip(PROBE, volume.shape, strict=True))
     origins = [
-        [int(rng.integers(0, n - s + 1)) for n, s in zip(volume.shape, shape, strict=True)]
-        for _ in range(PROBES)
+        [int(rng.integers(0, n - s + 1)) for n, s in zip(volume.shape, shape, strict=True)] for _ in range(PROBES)
     ]
     boxes = [volume.read(origin, shape) for origin in origins]
     kept = [box for box in boxes if box.any()]

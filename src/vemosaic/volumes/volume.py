@@ -105,9 +105,7 @@ class Volume:
         VolumeError
             If a voxel is not a finite number.
         """
-        inside = tuple(
-            slice(max(0, o), min(n, o + s)) for o, s, n in zip(origin, shape, self.shape, strict=True)
-        )
+        inside = tuple(slice(max(0, o), min(n, o + s)) for o, s, n in zip(origin, shape, self.shape, strict=True))
         if all(b.start == o and b.stop == o + s for b, o, s in zip(inside, origin, shape, strict=True)):
             voxels = self.array[inside].astype(np.float32)  # type: ignore[index]
         else:
@@ -122,14 +120,10 @@ class Volume:
 
     def _read_mirrored(self, origin: Sequence[int], shape: Sequence[int]) -> npt.NDArray[np.float32]:
         """Read a box that reaches outside: the smallest inner box that its mirror images need, once."""
-        indices = [
-            mirrored(np.arange(o, o + s), n) for o, s, n in zip(origin, shape, self.shape, strict=True)
-        ]
+        indices = [mirrored(np.arange(o, o + s), n) for o, s, n in zip(origin, shape, self.shape, strict=True)]
         needed = tuple(slice(int(i.min()), int(i.max()) + 1) for i in indices)
         voxels = self.array[needed].astype(np.float32)  # type: ignore[index]
-        return np.ascontiguousarray(
-            voxels[np.ix_(*(i - b.start for i, b in zip(indices, needed, strict=True)))]
-        )
+        return np.ascontiguousarray(voxels[np.ix_(*(i - b.start for i, b in zip(indices, needed, strict=True)))])
 
     def identity(self) -> str:
         """Return a short hash that tells this volume from another: its geometry and 64 probed boxes.
@@ -137,9 +131,7 @@ class Volume:
         It is cheap on a terabyte and notices a changed file, though not every changed voxel.
         """
         digest = hashlib.sha256()
-        digest.update(
-            json.dumps([list(self.shape), str(self.dtype), self.voxel_size, list(self.translation)]).encode()
-        )
+        digest.update(json.dumps([list(self.shape), str(self.dtype), self.voxel_size, list(self.translation)]).encode())
         rng = np.random.default_rng(0)
         for _ in range(64):
             edges = (2, 64, 64)  # flat, as files are often stored slice by slice

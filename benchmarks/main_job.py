@@ -1,0 +1,92 @@
+"""The main job as a user types it, on real volumes: time, peak memory and Dice, for several seeds.
+
+    python benchmarks/main_job.py epfl --seeds 1 2 3
+    python benchmarks/main_job.py flyem
+    python benchmarks/main_job.py demo
+
+Real volumes are looked for in VEMOSAIC_DATA, or in shared/data beside the checkout. Results go to
+benchmarks/results/NAME.json, the runs themselves stay in the folder that --keep names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("VEMOSAIC_DATA", ROOT.parent / "shared" / "data"))
+VEMOSAIC = Path(sys.executable).with_name("vemosaic")
+
+
+def command(job: str, out: Path, seed: int) -> list[str]:
+    """Return the command line of a job, as a user would type it."""
+    if job == "demo":
+        return ["vemosaic", "demo", "--out", str(out), "--seed", str(seed)]
+    jobs = {
+        "epfl": [
+            str(DATA / "epfl_ca1/raw_5nm_crop.ome.tif"),
+            *("--working-voxel-size", "15", "--clusters", "4-14"),
+            *("--reference", f"mitochondria={DATA / 'epfl_ca1/mitochondria_5nm_crop.ome.tif'}"),
+        ],
+        "flyem": [str(DATA / "flyem_medulla/a.ome.zarr"), "--working-voxel-size", "10"],
+    }
+    return ["vemosaic", "run", *jobs[job], "--out", str(out), "--seed", str(seed)]
+
+
+def measure(job: str, out: Path, seed: int) -> dict[str, Any]:
+    """Run a job in a process of its own; memory in bytes, time in seconds."""
+    words = command(job, out, seed)
+    start = time.monotonic()
+    process = subprocess.Popen([str(VEMOSAIC), *words[1:]], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - start
+    if status:
+        raise SystemExit(f"{' '.join(words)} ended with status {status}")
+    run = out / "run" if job == "demo" else out
+    scores = json.loads((run / "scores.json").read_text()) if (run / "scores.json").exists() else []
+    return {
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "peak_memory": usage.ru_maxrss * 1024,
+        "timings": json.loads((run / "run.json").read_text())["timings"],
+        "best_cluster_dice": {
+            name: {s["k"]: round(s["classes"][name]["best_cluster_dice"], 4) for s in scores}
+            for name in (scores[0]["classes"] if scores else [])
+        },
+        "mean_dice": {s["k"]: round(s["mean_dice"], 4) for s in scores},
+    }
+
+
+def main() -> None:
+    """Measure one job and write its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("job", choices=["epfl", "flyem", "demo"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--keep", type=Path, help="folder where the runs stay")
+    chosen = parser.parse_args()
+    folder = chosen.keep or Path(tempfile.mkdtemp(prefix="vemosaic-"))
+    runs = []
+    for seed in chosen.seeds:
+        out = folder / f"{chosen.job}-{seed}"
+        shutil.rmtree(out, ignore_errors=True)
+        runs.append(measure(chosen.job, out, seed))
+        print(json.dumps(runs[-1]), flush=True)
+    if chosen.keep is None:
+        shutil.rmtree(folder)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
+    results = {"job": chosen.job, "commit": commit.strip(), "machine": machine, "runs": runs}
+    (ROOT / "benchmarks" / "results" / f"{chosen.job}.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Texture words: which mixture of textures surrounds a voxel says more than its own patch.
+
+The embedding is quantised into a few dozen words. What describes a voxel is the histogram of the words around it,
+weighted by a Gaussian, and reduced to the few whitened principal components that vary most. Reduction is linear, and so
+is smoothing: each word gets a short code once, and smoothing the codes gives the reduced histograms of all voxels
+without a histogram ever being made. No annotation takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from vemosaic.clustering.clusters import Clusters, assign
+from vemosaic.clustering.kmeans import fit_kmeans
+
+
+@dataclass(frozen=True)
+class Words:
+    """A vocabulary.
+
+    Attributes
+    ----------
+    centres
+        Where each word lies in the embedding, ``(W, C)``, float32.
+    codes
+        What each word contributes to the description of its surroundings, ``(W, D)``, float32.
+    """
+
+    centres: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.float32]
+
+    @property
+    def channels(self) -> int:
+        """Length of a code, D."""
+        return int(self.codes.shape[1])
+
+    def encode(self, embedding: Tensor) -> Tensor:
+        """Replace each vector ``(..., C)`` by the code of its word, ``(..., D)``."""
+        word = assign(embedding, [Clusters(self.centres)])[0]
+        return torch.from_numpy(self.codes).to(embedding.device)[word.long() - 1]
+
+
+def find_words(embeddings: npt.NDArray[np.float32], count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Quantise a sample of embeddings ``(N, C)`` into `count` words, ``(count, C)``.
+
+    Raises
+    ------
+    VemosaicError
+        If there are fewer different embeddings than words.
+    """
+    return fit_kmeans(embeddings, count, seed).centres
+
+
+def code_words(
+    centres: npt.NDArray[np.float32], histograms: Iterable[npt.NDArray[np.float32]], dimensions: int
+) -> Words:
+    """Find the codes that, smoothed, are the whitened principal components of the words' histograms.
+
+    With the mean histogram :math:`m`, components :math:`V` and their standard deviations :math:`s`, a histogram
+    :math:`h` is described by :math:`(h - m) V / s`. As the entries of h sum to 1, that is the mean of
+    :math:`(e_w - m) V / s` over the words w of the surroundings, :math:`e_w` being the unit vector: the code of w.
+
+    Parameters
+    ----------
+    centres
+        Of the words, ``(W, C)``.
+    histograms
+        Batches ``(N, W)`` of Gaussian-weighted histograms around sampled voxels.
+    dimensions
+        Length of a code, D; fewer where there are fewer words.
+    """
+    sample = np.concatenate(list(histograms))
+    pca = PCA(min(dimensions, len(centres) - 1), svd_solver="covariance_eigh").fit(sample)
+    spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
+    codes = (np.eye(len(centres)) - pca.mean_) @ pca.components_.T / spread
+    return Words(centres, codes.astype(np.float32))

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from vemosaic.errors import SettingsError
+from vemosaic.models.presets import preset_settings
+from vemosaic.models.settings import Architecture, ModelSettings, Objective, Optimiser
+
+
+def test_default_preset_has_the_constants_of_the_paper() -> None:
+    preset = preset_settings("default")
+    assert (preset.architecture.latent, preset.architecture.semantic) == (64, 8)
+    assert (preset.objective.theta_kl, preset.objective.theta_ms) == (1e-3, 1e3)
+    assert (preset.objective.alpha, preset.objective.beta, preset.objective.margin) == (1, 1, 1)
+    assert preset.optimiser.batch == 128
+    sampling = preset.sampling
+    assert (sampling.points, sampling.half_size, sampling.positives, sampling.radius) == (16, (2.0, 6.0), 4, 2.0)
+    assert (sampling.deformation, sampling.contrast, sampling.brightness, sampling.noise) == (0.25, 1.0, 0.25, 0.1)
+
+
+def test_settings_survive_json() -> None:
+    changed = ModelSettings(
+        architecture=Architecture(channels=(1, 2, 3, 4)), objective=Objective(margin=0.1), optimiser=Optimiser(batch=9)
+    )
+    assert ModelSettings.model_validate_json(changed.model_dump_json()) == changed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"architecture": {"latent": 4, "semantic": 8}},
+        {"architecture": {"channels": (1, 2, 3)}},
+        {"objective": {"alpha": 0}},
+        {"optimiser": {"batch": 1}},
+        {"optimiser": {"learning_rat": 1e-3}},
+        {"sampling": {"positives": 0}},
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ModelSettings.model_validate(wrong)
+
+
+def test_unknown_preset_names_those_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"no preset 'large'; choose one of .*default"):
+        preset_settings("large")

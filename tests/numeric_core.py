@@ -1,0 +1,54 @@
+"""What the tests of the numeric core share: small volumes, networks with weights of realistic size, a plain patch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import nn
+
+from vemosaic.models.model import Model, build
+from vemosaic.models.settings import Architecture, ModelSettings
+from vemosaic.volumes.intensity import Intensity
+from vemosaic.volumes.volume import LazyArray, Volume
+
+PLAIN = Intensity(centre=0.0, spread=1.0, limit=1e9)
+"""Normalises nothing away."""
+
+
+def volume_of(array: LazyArray, source: str = "array") -> Volume:
+    """An array as a volume of 16 nm voxels."""
+    return Volume(array, (16.0, 16.0, 16.0), (0.0, 0.0, 0.0), source, "NumPy")
+
+
+def blobs(shape: tuple[int, int, int], seed: int = 0) -> npt.NDArray[np.float32]:
+    """Smooth random blobs beside fine noise, standardised: two textures that tell places apart."""
+    rng = np.random.default_rng(seed)
+    coarse = ndimage.gaussian_filter(rng.normal(size=shape), 3.0)
+    fine = ndimage.gaussian_filter(rng.normal(size=shape), 0.7)
+    image = coarse / coarse.std() + (coarse > 0) * fine / fine.std()
+    return ((image - image.mean()) / image.std()).astype(np.float32)
+
+
+def realistic_model(architecture: Architecture | None = None, seed: int = 0) -> Model:
+    """A model whose weights keep the size of activations from layer to layer, as trained ones do; biases too."""
+    settings = ModelSettings(architecture=architecture or Architecture())
+    vae = build(settings, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for module in vae.modules():
+        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
+            fan_in = module.weight[0].numel()
+            with torch.no_grad():
+                module.weight.normal_(0, (2 / fan_in) ** 0.5, generator=generator)
+                assert module.bias is not None
+                module.bias.normal_(0, 0.3, generator=generator)
+    return Model(vae.eval(), settings)
+
+
+def patch_at(image: npt.NDArray[np.float64], voxel: npt.ArrayLike, half_size: float) -> npt.NDArray[np.float64]:
+    """The 16 x 16 x 16 patch around a voxel, by SciPy's linear interpolation, the image mirrored at its border."""
+    line = np.linspace(-half_size, half_size, 16)
+    grid = np.stack(np.meshgrid(line, line, line, indexing="ij")) + np.reshape(voxel, (3, 1, 1, 1))
+    patch: npt.NDArray[np.float64] = ndimage.map_coordinates(image, grid, order=1, mode="mirror")
+    return patch
