@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -202,7 +203,7 @@ def test_learning_rate_rises_and_falls() -> None:
     assert rates[50] == pytest.approx(5e-3)
     assert rates[75] == pytest.approx(1e-2 * 0.5 * (1 - math.sqrt(0.5)))
     assert max(rates) == rates[3]
-    assert all(a > b for a, b in zip(rates[3:], rates[4:-1], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[3:-1]))
     assert rates[-1] == 1e-2 * 1e-3  # the floor
     constant = Optimiser(learning_rate=1e-2, warm_up=0, schedule="constant")
     assert {learning_rate(constant, step, 100) for step in range(100)} == {1e-2}
@@ -283,7 +284,7 @@ def test_anchors_keep_to_the_mask(monkeypatch: pytest.MonkeyPatch, volume: Volum
 
 def test_a_loss_that_is_not_finite_ends_the_training(volume: Volume) -> None:
     diverging = SETTINGS.model_copy(update={"optimiser": Optimiser(batch=8, learning_rate=1e30, warm_up=0)})
-    with pytest.raises(SettingsError, match="no longer finite at step .*; lower the learning rate"):
+    with pytest.raises(SettingsError, match=r"no longer finite at step .*; lower the learning rate"):
         run(volume, diverging, steps=20)
 
 

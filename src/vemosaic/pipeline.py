@@ -589,11 +589,12 @@ def score_file(path: Path, specs: Sequence[str], k: int | None = None) -> list[d
         volume = open_labels(path).volume
     except VolumeError:
         labels = open_volume(path, labels=True)
-        return [evaluate(labels.array, open_reference(specs, labels), k or _largest_label(labels))]
+        return [evaluate(labels.array, open_reference(specs, labels), k or largest_label(labels))]
     return score_labels(path, open_reference(specs, volume), k)
 
 
-def _largest_label(labels: Volume) -> int:
+def largest_label(labels: Volume) -> int:
+    """Return the largest label of a volume, read block by block."""
     return max(int(labels.array[unit.slices].max()) for unit in units(labels.shape, (192, 192, 192)))
 
 

@@ -265,6 +265,28 @@ def stream_embedding(
                 yield flat[part]
 
 
+def map_unit(
+    embedder: Embedder,
+    unit: Unit,
+    voxels: npt.NDArray[np.float32],
+    clusterings: Sequence[Clusters],
+    mask: Volume | None = None,
+) -> list[npt.NDArray[np.uint8]]:
+    """Give every voxel of a unit its cluster, ``(Z, Y, X)`` for each clustering; `voxels` as `Embedder.read` gave them.
+
+    Where the mask is zero, so is the map.
+    """
+    labels = [np.empty(unit.shape, np.uint8) for _ in clusterings]
+    for tile, embedding in embedder.tiles(unit, voxels):
+        for whole, part in zip(labels, assign(embedding, clusterings), strict=True):
+            whole[tile.slices] = part.cpu().numpy()
+    if mask is not None:
+        outside = mask.read(unit.origin, unit.shape) == 0
+        for whole in labels:
+            whole[outside] = 0
+    return labels
+
+
 def write_map(
     embedder: Embedder,
     volume: Volume,
@@ -293,17 +315,6 @@ def write_map(
         Hears of the stage in voxels.
     """
 
-    def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> list[npt.NDArray[np.uint8]]:
-        labels = [np.empty(unit.shape, np.uint8) for _ in clusterings]
-        for tile, embedding in embedder.tiles(unit, voxels):
-            for whole, part in zip(labels, assign(embedding, clusterings), strict=True):
-                whole[tile.slices] = part.cpu().numpy()
-        if mask is not None:
-            outside = mask.read(unit.origin, unit.shape) == 0
-            for whole in labels:
-                whole[outside] = 0
-        return labels
-
     def write(unit: Unit, labels: list[npt.NDArray[np.uint8]]) -> None:
         for clusters, whole in zip(clusterings, labels, strict=True):
             store.write(clusters.k, 0, unit.origin, whole)
@@ -311,7 +322,7 @@ def write_map(
     process(
         units(volume.shape, store.shard),
         read=lambda unit: embedder.read(volume, unit),
-        compute=compute,
+        compute=lambda unit, voxels: map_unit(embedder, unit, voxels, clusterings, mask),
         write=write,
         ledger=ledger,
         listen=listen,

@@ -107,8 +107,6 @@ def write_run(
     sample: dict[str, Any] = {
         "voxel": np.stack(np.unravel_index(chosen, SHAPE), axis=1).astype(np.int64),
         "embedding": flat[chosen].astype(np.float32),
-        "reference": classes.ravel()[chosen],
-        "reference_names": np.array(NAMES),
     }
     for k in ks:
         fitted = KMeans(k, n_init=1, random_state=seed).fit(flat[chosen])

@@ -202,7 +202,7 @@ def test_a_source_that_became_another_volume_is_not_shown(make_run: Callable[...
 def test_incomplete_run_and_missing_map(make_run: Callable[..., MadeRun]) -> None:
     run = make_run(ks=(4,))
     record = json.loads((run.folder / "run.json").read_text())
-    (run.folder / "run.json").write_text(json.dumps(record | {"complete": False}))
+    (run.folder / "run.json").write_text(json.dumps(record | {"stages": {"train": {}}}))
     (run.folder / "segmentation.ome.zarr" / "zarr.json").unlink()
     page = Page(write_report(run.folder, volume=run.volume))
     assert "This run is not complete" in page.text

@@ -19,6 +19,7 @@ from vemosaic.report.slices import (
     read_patches,
     read_slices,
 )
+from vemosaic.report.sources import classes_at
 
 
 class Recorder:
@@ -130,7 +131,7 @@ def test_the_place_has_the_most_even_mixture(make_run: Callable[..., MadeRun]) -
 def test_nearest_voxels_are_sorted_and_apart() -> None:
     voxel = np.array([[0, 0, 0], [0, 2, 2], [0, 40, 40], [0, 80, 80], [9, 9, 9]])
     embedding = np.array([[0.0], [0.1], [0.3], [0.2], [0.0]], np.float32)
-    sample = Sample(voxel, embedding, {2: np.array([1, 1, 1, 1, 2], np.uint8)}, None, [])
+    sample = Sample(voxel, embedding, {2: np.array([1, 1, 1, 1, 2], np.uint8)})
     clustering = Clustering(2, np.array([[0.0], [1.0]]), np.array([4, 1]), [(0, 0, 0)] * 2)
     assert nearest_voxels(clustering, sample, 3) == [[0, 3, 2], [4]]
     assert nearest_voxels(clustering, sample, 8) == [[0, 3, 2, 1], [4]]  # a near repeat comes last
@@ -151,3 +152,19 @@ def test_patches_are_centred_on_their_voxels(shared_run: MadeRun) -> None:
             inside += 1
     assert inside > 5
     assert FIELD % 2 == 1
+
+
+def test_classes_of_single_voxels() -> None:
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 4, (40, 70, 90)).astype(np.uint8)
+    voxels = np.stack([rng.integers(0, n, 300) for n in classes.shape], 1)
+
+    class InMemory:
+        class_names = ("unrecognised", "a", "b", "c")
+
+        def read(self, origin: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+            assert max(shape) <= 32
+            z, y, x = (slice(o, o + n) for o, n in zip(origin, shape, strict=True))
+            return classes[z, y, x]
+
+    assert (classes_at(InMemory(), voxels) == classes[tuple(voxels.T)]).all()

@@ -96,7 +96,7 @@ class Tube:
     Attributes
     ----------
     points
-        Its axis, ``(N, 3)``, one voxel apart.
+        Its axis, ``(N, 3)``, about one voxel apart.
     radius
         In voxels.
     """
@@ -108,6 +108,11 @@ class Tube:
         """Return the unit direction of the axis at each point, ``(N, 3)``."""
         slope = np.gradient(self.points, axis=0)
         return np.asarray(slope / np.linalg.norm(slope, axis=1, keepdims=True))
+
+    def arc(self) -> Points:
+        """Return the length of the axis up to each point, ``(N,)``."""
+        steps = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
+        return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def direction(rng: np.random.Generator) -> Points:
@@ -195,6 +200,7 @@ def grow_tubes(
         axis = wander(rng, space, forth[::-1], -heading, clearance, half, 0.02, others)
         if len(axis) < 1.5 * radius:
             continue
+        axis = ndimage.gaussian_filter1d(axis, 5, axis=0, mode="nearest")  # cristae cross where it kinks
         tubes.append(Tube(axis, radius))
         others = cKDTree(np.concatenate([tube.points for tube in tubes]))
         filled += np.pi * radius**2 * (len(axis) + 4 / 3 * radius)
@@ -235,7 +241,7 @@ def tube_coordinates(shape: Shape, tubes: list[Tube], reach: float) -> TubeCoord
     points = np.concatenate([tube.points for tube in tubes])
     tangents = np.concatenate([tube.tangents() for tube in tubes])
     number = np.repeat(np.arange(len(tubes)), [len(tube.points) for tube in tubes])
-    arc = np.concatenate([np.arange(len(tube.points)) for tube in tubes])
+    arc = np.concatenate([tube.arc() for tube in tubes])
     radii = np.array([tube.radius for tube in tubes])
 
     owner = np.full(shape, -1, dtype=np.int32)

@@ -192,7 +192,7 @@ class _Drawing:
         strength = np.clip(self.noise(14) - 0.3, 0, 1) * 0.07
         self.image -= strength * (np.exp(-((distance - 1.6) ** 2) / 0.8) - 0.6 * np.exp(-(distance**2) / 0.8))
         gap = np.exp(-((self.depth + 3.0) ** 2) / 4.0)
-        self.image += gap * (0.68 - self.image)
+        self.image += gap * (0.62 - self.image)
 
     def nucleus(self) -> None:
         """Draw chromatin: mottled, with dark patches, some of them along the envelope."""
@@ -212,11 +212,11 @@ class _Drawing:
         grain = self.noise(1.3)
         grain -= ndimage.gaussian_filter(grain, 2.5)  # no slow part: brightness does not tell
         patches = 1 / (1 + np.exp(-4 * (self.noise(3.5) - 0.6 + 1.6 * np.exp(-((depth / 3.5) ** 2)))))
-        chromatin = 0.57 + 0.115 / grain.std() * grain - 0.05 * patches
+        chromatin = 0.57 + 0.085 / grain.std() * grain - 0.05 * patches
         self.image[inside] = chromatin[inside]
         envelope = np.exp(-((depth + 0.2) ** 2) / 0.9) + np.exp(-((depth - 2.4) ** 2) / 0.9)
         lumen = np.exp(-((depth - 1.1) ** 2) / 0.5)
-        self.image += np.where(self.depth > 1, 0.1 * lumen - 0.17 * envelope, 0).astype(np.float32)
+        self.image += np.where(self.depth > 1, 0.05 * lumen - 0.09 * envelope, 0).astype(np.float32)
         self.masks["nucleus"] = inside
 
     def centrioles(self) -> None:
@@ -302,9 +302,9 @@ class _Drawing:
             distance = np.sqrt((offset**2).sum(axis=0) + squeeze * along**2)
             shift = self.rng.uniform(0, 0.1) * radius * shapes.direction(self.rng)
             from_core = np.sqrt(((offset - shift[:, None, None, None]) ** 2).sum(axis=0))
-            core = 1 / (1 + np.exp(2.2 * (from_core - self.rng.uniform(0.55, 0.68) * radius)))
+            core = 1 / (1 + np.exp(2.2 * (from_core - self.rng.uniform(0.56, 0.66) * radius)))
             inside = np.clip(radius - distance + 0.5, 0, 1)
-            dark, bright = self.rng.uniform(0.18, 0.3), self.rng.uniform(0.72, 0.80)
+            dark, bright = self.rng.uniform(0.08, 0.18), self.rng.uniform(0.80, 0.86)
             part = self.image[box]
             part += inside * (bright + (dark - bright) * core - part)
             part -= 0.14 * np.exp(-((distance - radius) ** 2) / 0.6)
@@ -328,7 +328,7 @@ class _Drawing:
 
     def membrane(self) -> None:
         """Draw the plasma membrane, and those of the neighbours across the gap."""
-        self.image -= 0.26 * np.exp(-(self.depth**2) / 0.9) + 0.2 * np.exp(-((self.depth + 6.5) ** 2) / 0.9)
+        self.image -= 0.18 * np.exp(-(self.depth**2) / 0.9) + 0.14 * np.exp(-((self.depth + 6.5) ** 2) / 0.9)
         self.masks["membrane"] = np.abs(self.depth) < 2
 
 

@@ -132,6 +132,6 @@ def _bar(parts: Parts, page: str) -> str:
 
 def _warnings(parts: Parts) -> str:
     problems = list(parts.problems)
-    if parts.content.record.get("complete") is False:
+    if "map" not in parts.content.record.get("stages", {"map": None}):
         problems.insert(0, "This run is not complete: what stands below may change when it is finished.")
     return "".join(f'<p class="missing">{text(problem)}</p>' for problem in problems)
