@@ -1,11 +1,17 @@
-"""What all tests share: where the real volumes lie."""
+"""What all tests share: where the real volumes lie, and a small run."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from small_runs import Cell  # which imports everything: only where it is used
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +22,37 @@ def data_dir() -> Path:
     if not (folder / "README.md").exists():
         pytest.skip(f"real data not found in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
+    """A small phantom cell on disk; not to be written to."""
+    from small_runs import draw_cell
+
+    return draw_cell(tmp_path_factory.mktemp("cell"))
+
+
+@pytest.fixture
+def quick() -> Iterator[pytest.MonkeyPatch]:
+    """Make whole runs a matter of a second or two."""
+    from small_runs import made_quick
+
+    with made_quick() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="session")
+def finished(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the small cell, scored; not to be written to."""
+    from small_runs import made_quick, run_cell
+
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with made_quick():
+        run_cell(cell, out, reference=cell.reference)
+    return out
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be damaged or changed."""
+    return Path(shutil.copytree(finished, tmp_path / "copied"))

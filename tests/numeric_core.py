@@ -13,6 +13,8 @@ from vemosaic.models.settings import Architecture, ModelSettings
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import LazyArray, Volume
 
+torch.set_num_threads(1)  # tensors here are tiny; on a busy machine threads would wait for each other
+
 PLAIN = Intensity(centre=0.0, spread=1.0, limit=1e9)
 """Normalises nothing away."""
 

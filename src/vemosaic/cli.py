@@ -29,6 +29,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+INTERRUPTED = 130
+
 VolumePath = Annotated[str, typer.Argument(help="A volume: OME-Zarr, N5, TIFF, slices, HDF5 (file.h5:/path), MRC, ...")]
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run; NAME.vemosaic where not given.")]
@@ -60,11 +62,19 @@ def main() -> None:
     try:
         app()
     except VemosaicError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         _leave(2)
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on from here", file=sys.stderr)
-        _leave(130)
+        _interrupted()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            _interrupted()
+        raise
+
+
+def _interrupted() -> None:
+    print("interrupted: run the same command again to go on from here", file=sys.stderr)
+    _leave(INTERRUPTED)
 
 
 def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
@@ -126,7 +136,7 @@ def run(
         seed=seed,
     )
     out = out or _default_out(volume)
-    with _progress(quiet or as_json) as listen:
+    with _listening(quiet, as_json) as listen:
         done = run_pipeline(
             _local(volume),
             out,
@@ -156,7 +166,7 @@ def demo(
     """Draw a synthetic cell, map it, and print how well its organelles were found."""
     from vemosaic.demo import run_demo
 
-    with _progress(quiet or as_json) as listen:
+    with _listening(quiet, as_json) as listen:
         done = run_demo(out, seed=seed, listen=listen)
     _tell(done, quiet, as_json)
 
@@ -199,7 +209,7 @@ def train(
 ) -> None:
     """Train a model on one or more volumes; map others with it by `vemosaic run VOLUME --model`."""
     from vemosaic.blocks.lock import claim
-    from vemosaic.pipeline import Input, Run
+    from vemosaic.pipeline import Input, Run, choose_device, open_input
     from vemosaic.run_folder import RunFolder
 
     out = out or _default_out(volumes[0])
@@ -207,10 +217,13 @@ def train(
         raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
     settings = _settings(preset, working_voxel_size, anchors=anchors, seed=seed)
     RunFolder(out)
+    choose_device(device)
     requests = [Input(_local(v), _numbers(voxel_size), channel, _local(mask) if mask else None) for v in volumes]
-    with _progress(quiet) as listen, claim(out):
-        job = Run.start(out, requests, settings, device=device, overwrite=overwrite, listen=listen)
-        job.train()
+    with _listening(quiet) as listen:
+        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
+        with claim(out):
+            job = Run.start(out, inputs, settings, device=device, overwrite=overwrite, listen=listen)
+            job.train()
     if not quiet:
         print(f"model: {job.folder.model}")
 
@@ -266,7 +279,7 @@ def evaluate(
 def report(folder: RunPath, quiet: Quiet = False) -> None:
     """Write the report of a run anew."""
     with _reopened(folder, "auto", quiet) as job:
-        job.finish()
+        job.report()
     if not quiet:
         print(f"report: {job.folder.report}")
 
@@ -295,19 +308,27 @@ def _reopened(folder: Path, device: str, quiet: bool, **changes: Any) -> Iterato
     from vemosaic.run_folder import RunFolder
 
     RunFolder.existing(folder)
-    with _progress(quiet) as listen, claim(folder):
-        yield Run.reopen(folder, device=device, listen=listen, **changes)
+    with _listening(quiet) as listen, claim(folder):
+        with _options_checked():
+            job = Run.reopen(folder, device=device, listen=listen, **changes)
+        yield job
 
 
 def _settings(preset: str, working: str, **chosen: Any) -> Settings:
-    """Check what was typed, and name the option that will not do."""
-    from pydantic import ValidationError
-
     from vemosaic.models.presets import preset_settings
     from vemosaic.pipeline import Settings
 
-    try:
+    with _options_checked():
         return Settings(model=preset_settings(preset), working_voxel_size=_working(working), **chosen)
+
+
+@contextmanager
+def _options_checked() -> Iterator[None]:
+    """Name the option where a setting that was typed will not do."""
+    from pydantic import ValidationError
+
+    try:
+        yield
     except ValidationError as error:
         first = error.errors()[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")
@@ -383,11 +404,15 @@ def _default_out(volume: str) -> Path:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Listener]:
+def _listening(quiet: bool, as_json: bool = False) -> Iterator[Listener]:
+    """Show how a command goes on; notes are for people and for logs, but not for whoever asked for silence."""
     from vemosaic.blocks.events import ignore
     from vemosaic.progress import ProgressBars
 
     if quiet:
+        with warnings.catch_warnings(action="ignore"):
+            yield ignore
+    elif as_json:
         yield ignore
     else:
         with ProgressBars() as bars:

@@ -10,7 +10,7 @@ from vemosaic.datasets.phantom import write_betaseg
 from vemosaic.pipeline import ReferenceInput, Run, Settings, run
 
 SHAPE = (96, 160, 160)
-ANCHORS = 12_000
+ANCHORS = 24_000
 CLUSTERS = (4, 6, 8)
 
 

@@ -127,7 +127,7 @@ def tiles_of(origin: Shape, shape: Shape, edge: int = TILE) -> list[Unit]:
 
 def gaussian_taps(sigma: float) -> list[float]:
     """Weights of a Gaussian cut at two standard deviations, their sum 1; ``[1.0]`` for a sigma of 0."""
-    radius = round(TRUNCATE * sigma)
+    radius = int(TRUNCATE * sigma + 0.5)
     if radius == 0:
         return [1.0]
     weights = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]

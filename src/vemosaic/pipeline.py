@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import vemosaic
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
-from vemosaic.blocks.files import stamp, write_atomically
+from vemosaic.blocks.files import disk_errors, stamp, write_atomically
 from vemosaic.blocks.grid import units
 from vemosaic.blocks.lock import claim
 from vemosaic.blocks.records import Ledger, fingerprint
@@ -30,7 +32,7 @@ from vemosaic.evaluation import Reference, evaluate, open_reference
 from vemosaic.models.model import Model, load_model
 from vemosaic.models.settings import ModelSettings
 from vemosaic.report import write_report
-from vemosaic.run_folder import RunFolder
+from vemosaic.run_folder import RECORD, RunFolder
 from vemosaic.segmentation import (
     EmbeddingSample,
     fit_clusters,
@@ -39,17 +41,19 @@ from vemosaic.segmentation import (
     write_embedding,
     write_map,
 )
-from vemosaic.training import default_anchors, train
+from vemosaic.training import check_budget, default_anchors, train
 from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.embedding_store import EmbeddingStore
+from vemosaic.volumes.geometry import parse_voxel_size
 from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.labels import LabelStore, open_labels
-from vemosaic.volumes.ome_writing import damaged_files, remove
+from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish
 from vemosaic.volumes.pyramid import build_pyramid
 from vemosaic.volumes.volume import Shape, Slices, Volume
 
 PREFERRED_K = 8
 KEPT_SAMPLE = 20_000
+ISOTROPY = 1.5  # longest to shortest edge of a voxel, from which on users are told
 
 
 class Settings(BaseModel):
@@ -59,7 +63,9 @@ class Settings(BaseModel):
 
     model: ModelSettings = ModelSettings()
     anchors: int | None = Field(None, description="Training budget; the device's default where None.")
-    clusters: tuple[int, ...] = Field(tuple(range(4, 11)), description="Numbers of clusters, k.")
+    clusters: tuple[Annotated[int, Field(ge=2, le=255)], ...] = Field(
+        tuple(range(4, 11)), min_length=1, description="Numbers of clusters, k."
+    )
     fit: Literal["sample", "stream"] = Field(
         "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
     )
@@ -77,6 +83,10 @@ class Settings(BaseModel):
         16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
     )
     seed: int = Field(1, ge=0, description="Of weights, patches and clustering.")
+
+
+class AnisotropyWarning(UserWarning):
+    """Voxels that are far from cubes even at the working voxel size."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,11 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
     ------
     VolumeError
         If it cannot be read, is too small, or its voxel size is not known.
+
+    Warns
+    -----
+    AnisotropyWarning
+        Where voxels are not cubes at the working voxel size.
     """
     volume = open_volume(
         request.source,
@@ -146,7 +161,14 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
         missing_chunks=request.missing_chunks,
     )
     working = at_voxel_size(volume, working_voxel_size)
-    working.known_voxel_size()
+    size = working.known_voxel_size()
+    if max(size) > ISOTROPY * min(size):
+        warnings.warn(
+            f"{request.source}: voxels are {' x '.join(f'{s:.3g}' for s in size)} nm (z, y, x) and not cubes; the map "
+            "can be made, but textures are compared in all directions as if they were, and it will be less sure",
+            AnisotropyWarning,
+            stacklevel=2,
+        )
     mask = None
     if request.mask is not None:
         inside = open_reference([f"mask={request.mask}"], working, source=volume)
@@ -196,7 +218,7 @@ class Run:
     def start(
         cls,
         out: Path,
-        requests: Sequence[Input],
+        inputs: Sequence[OpenedInput],
         settings: Settings,
         *,
         device: str = "auto",
@@ -204,27 +226,31 @@ class Run:
         command: Sequence[str] | None = None,
         listen: Listener = ignore,
     ) -> Run:
-        """Open the inputs, and begin or go on with a run in a folder.
+        """Begin or go on with a run in a folder, which is created where it is missing.
 
         Raises
         ------
         OutputError
-            If the folder holds something else, or a finished run of other inputs.
-        VolumeError
-            If an input cannot be read.
+            If the folder holds something else, or a run of other inputs.
+        SettingsError
+            If there is no such device, or the budget is less than one batch.
         """
         folder = RunFolder(out)
-        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
         described = [opened.describe() for opened in inputs]
         before = folder.record.get("inputs")
-        if before is not None and not overwrite and _identities(before) != _identities(described):
+        other = before is not None and _identities(before) != _identities(described)
+        if before is not None and other and not overwrite:
             raise OutputError(
                 out,
                 f"holds a run of another input ({before[0]['source']})",
                 "choose another --out, or add --overwrite",
             )
         run = cls(folder, settings, inputs, device, listen)
-        out.mkdir(parents=True, exist_ok=True)
+        check_budget(run.anchors(), settings.model.optimiser.batch)
+        if other:
+            folder.record.pop("reference", None)
+        if other or not _trains_alike(folder.record.get("settings", {}), settings):
+            folder.forget("train")
         folder.save(
             vemosaic=vemosaic.__version__,
             complete=False,
@@ -247,21 +273,46 @@ class Run:
         Raises
         ------
         OutputError
-            If there is no run in the folder.
+            If there is no run in the folder, or one that this version does not understand.
         VolumeError
             If its input is no longer there, or is not the one that it was.
+        pydantic.ValidationError
+            If a changed setting will not do.
         """
         folder = RunFolder.existing(path)
-        settings = Settings.model_validate(folder.record["settings"]).model_copy(update=changes)
-        requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
-        return cls.start(path, requests, settings, device=device, listen=listen)
+        try:
+            before = Settings.model_validate(folder.record["settings"])
+            requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
+            known = _identities(folder.record["inputs"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise OutputError(
+                path / RECORD,
+                f"is not a record that vemosaic {vemosaic.__version__} understands",
+                "use the version that made it, or begin a new run in another folder",
+            ) from error
+        settings = Settings.model_validate(before.model_dump() | changes)
+        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
+        if _identities([opened.describe() for opened in inputs]) != known:
+            raise VolumeError(
+                inputs[0].request.source,
+                f"is not the volume that {path} was made from",
+                "put that one back in its place",
+            )
+        run = cls(folder, settings, inputs, device, listen)
+        if settings != before:
+            folder.save(complete=False, settings=settings.model_dump(mode="json"))
+        return run
+
+    def anchors(self) -> int:
+        """The training budget in anchors."""
+        return self.settings.anchors or default_anchors(len(self.inputs), self.device)
 
     def train(self, model: Path | None = None) -> None:
         """Train on the inputs, or adopt a model that is trained already."""
         if model is not None:
             self._adopt(model)
             return
-        anchors = self.settings.anchors or default_anchors(len(self.inputs), self.device)
+        anchors = self.anchors()
         mark = fingerprint(
             "train", self.settings.model.model_dump(mode="json"), anchors, self.settings.seed, self.device.type,
             _identities(self.folder.record["inputs"]),
@@ -369,13 +420,13 @@ class Run:
         """Give every voxel its cluster: the label store, with its pyramid, colours and metadata."""
         store_path = self.folder.segmentation
         mark = fingerprint("map", self.folder.digest("fit"), self._about_embedding())
-        if self.folder.is_done("map", mark) and store_path.is_dir() and not damaged_files(store_path):
+        if self.folder.is_done("map", mark) and _is_whole(store_path):
             return
         embedder, volume = self.describer(), self.first.working
         found = self.clusterings()
         ks = [c.k for c in found]
-        self._clear_other(store_path, mark)
         with self.folder.stage("map", mark, [self.folder.clusters]):
+            self._take_up(store_path, mark)
             store = LabelStore.create(
                 store_path,
                 ks=ks,
@@ -412,22 +463,27 @@ class Run:
         }
         write_atomically(self.folder.clusters, json.dumps(document).encode())
 
-    def _clear_other(self, store: Path, mark: str) -> None:
-        """Remove what a run of other settings left of a store; what this one began stays."""
+    def _take_up(self, store: Path, mark: str) -> None:
+        """Keep of a store the shards that were begun under this mark, remove all else; metadata are written anew."""
         begun = self.folder.progress / f"{store.name}.fingerprint"
-        if not begun.exists() or begun.read_text() != mark:
+        if not begun.exists() or begun.read_bytes() != mark.encode():
             remove(store)
             write_atomically(begun, mark.encode())
+            return
+        unfinish(store, ())
+        with disk_errors(store):
+            for metadata in (*store.glob("*/zarr.json"), *store.glob("labels/*/*/zarr.json")):
+                metadata.unlink()
 
     def embed(self) -> None:
         """Store the embedding of every voxel, ``(c, z, y, x)`` float16."""
         path = self.folder.embedding
         mark = fingerprint("embed", self.folder.digest("train"), self._about_embedding())
-        if self.folder.is_done("embed", mark) and path.is_dir() and not damaged_files(path):
+        if self.folder.is_done("embed", mark) and _is_whole(path):
             return
         embedder, volume = self.embedder(), self.first.working
-        self._clear_other(path, mark)
         with self.folder.stage("embed", mark, []):
+            self._take_up(path, mark)
             store = EmbeddingStore.create(path, channels=embedder.channels, shape=volume.shape)
             ledger = Ledger(
                 self.folder.progress,
@@ -444,16 +500,21 @@ class Run:
             )
 
     def evaluate(self, reference: ReferenceInput | None = None) -> list[dict[str, Any]]:
-        """Score the map of each k against a reference segmentation; the one of an earlier run where none is given."""
+        """Score the map of each k against a reference segmentation; the one of an earlier run where none is given.
+
+        A reference may have been corrected since: it is always compared anew, and written only where scores differ.
+        """
         reference = reference or self.reference()
         if reference is None:
             raise SettingsError("--reference", "this run has none", "give labels.ome.zarr or NAME=mask.tif")
         opened = reference.open(self.first)
-        mark = fingerprint("evaluate", self.folder.digest("map"), asdict(reference))
-        with self.folder.stage("evaluate", mark, []):
-            scores = score_labels(self.folder.segmentation, opened, None, self.listen)
-            write_atomically(self.folder.scores, json.dumps(scores, indent=1).encode())
-        self.folder.save(reference=list(reference.specs), reference_merge=dict(reference.merge))
+        begun = time.monotonic()
+        scores = score_labels(self.folder.segmentation, opened, None, self.listen)
+        mark = fingerprint("evaluate", self.folder.digest("map"), asdict(reference), scores)
+        if not self.folder.is_done("evaluate", mark):
+            with self.folder.stage("evaluate", mark, [self.folder.scores], begun):
+                write_atomically(self.folder.scores, json.dumps(scores, indent=1).encode())
+                self.folder.save(reference=list(reference.specs), reference_merge=dict(reference.merge))
         return scores
 
     def reference(self) -> ReferenceInput | None:
@@ -462,15 +523,27 @@ class Run:
         return ReferenceInput(tuple(specs), self.folder.record.get("reference_merge", {})) if specs else None
 
     def report(self) -> Path:
-        """Write the report."""
+        """Write the report, anew where there is one; a run that was complete still is."""
+        self.folder.digest("map")
+        complete = self.folder.record["complete"]
         reference = self.reference()
         opened = reference.open(self.first) if reference else None
-        with self.folder.stage("report", fingerprint("report"), []):
-            return write_report(self.folder.path, volume=self.first.working, reference=opened)
+        with self.folder.stage("report", self._report_mark(), [self.folder.report]):
+            self.listen(StageStarted("report", 1, unit_name="page"))
+            page = write_report(self.folder.path, volume=self.first.working, reference=opened)
+            self.listen(UnitDone("report", 1))
+            self.listen(StageEnded("report"))
+        self.folder.save(complete=complete)
+        return page
+
+    def _report_mark(self) -> str:
+        stages = {name: done for name, done in self.folder.record["stages"].items() if name != "report"}
+        return fingerprint("report", vemosaic.__version__, stages)
 
     def finish(self) -> None:
-        """Report, and mark the run as complete."""
-        self.report()
+        """Report where anything has changed, and mark the run as complete: the last step, after all others."""
+        if not self.folder.is_done("report", self._report_mark()):
+            self.report()
         self.folder.save(complete=True)
 
     def _about_embedding(self) -> list[object]:
@@ -485,15 +558,15 @@ class Run:
 
 def run(
     source: str,
-    out: Path,
+    out: str | Path,
     settings: Settings | None = None,
     *,
-    voxel_size: tuple[float, ...] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
     channel: int | None = None,
     mask: str | None = None,
     reference: ReferenceInput | None = None,
     missing_chunks: str = "error",
-    model: Path | None = None,
+    model: str | Path | None = None,
     store_embedding: bool = False,
     device: str = "auto",
     overwrite: bool = False,
@@ -541,29 +614,45 @@ def run(
     VemosaicError
         In one line, whatever the user can mend.
     """
-    RunFolder(out)  # refuses a folder of other things before a lock is laid into it
+    out = Path(out)
     settings = settings or Settings()
+    # Whatever is wrong with what was given is told before a folder is made, or an earlier run in it touched.
+    RunFolder(out)
+    choose_device(device)
+    opened = open_input(
+        Input(source, parse_voxel_size(voxel_size), channel, mask, missing_chunks), settings.working_voxel_size
+    )
+    if reference:
+        reference.open(opened)
+    if model:
+        load_model(model)
     with claim(out):
         job = Run.start(
             out,
-            [Input(source, voxel_size, channel, mask, missing_chunks)],
+            [opened],
             settings,
             device=device,
             overwrite=overwrite,
             command=command,
             listen=listen,
         )
-        if reference:  # a reference that does not fit is told before the work, not after
-            reference.open(job.first)
-        job.train(model)
+        job.train(Path(model) if model else None)
         job.fit()
         job.map()
         if store_embedding:
             job.embed()
-        if reference:
+        if reference or job.reference():
             job.evaluate(reference)
         job.finish()
     return job
+
+
+def _is_whole(store: Path) -> bool:
+    """Tell whether a store is finished and every file of it is as it was written."""
+    try:
+        return not damaged_files(store)
+    except VolumeError:
+        return False
 
 
 def score_labels(
@@ -626,6 +715,11 @@ def choose_device(name: str) -> torch.device:
 
 def _identities(inputs: Sequence[dict[str, Any]]) -> list[list[Any]]:
     return [[i["identity"], i["mask_identity"], i["working"]] for i in inputs]
+
+
+def _trains_alike(before: Mapping[str, Any], settings: Settings) -> bool:
+    after = settings.model_dump(mode="json")
+    return all(before.get(name) == after[name] for name in ("model", "anchors", "seed"))
 
 
 def _as_given(given: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vemosaic.blocks.files import stamp, write_atomically
+from vemosaic.blocks.files import disk_errors, stamp, write_atomically
 from vemosaic.blocks.lock import LOCK_NAME
 from vemosaic.errors import OutputError
 
@@ -61,6 +61,10 @@ class RunFolder:
         self.record |= changes
         write_atomically(self.path / RECORD, json.dumps(self.record, indent=1).encode())
 
+    def forget(self, stage: str) -> None:
+        """Take back a stage's mark, on disk with the next `save`."""
+        self.record["stages"] = {n: s for n, s in self.record.get("stages", {}).items() if n != stage}
+
     def is_done(self, stage: str, fingerprint: str) -> bool:
         """Tell whether a stage was finished with this fingerprint and its files are as it left them."""
         known = self.record.get("stages", {}).get(stage, {})
@@ -72,21 +76,51 @@ class RunFolder:
             return False
 
     def digest(self, stage: str) -> dict[str, Any]:
-        """What a finished stage left: the fingerprint and the hashes of its files, for stages that build on it."""
-        done: dict[str, Any] = self.record["stages"][stage]
+        """What a finished stage left: the fingerprint and the hashes of its files, for stages that build on it.
+
+        Raises
+        ------
+        OutputError
+            If the stage is not finished.
+        """
+        done: dict[str, Any] | None = self.record.get("stages", {}).get(stage)
+        if done is None:
+            raise OutputError(
+                self.path, f"its stage {stage!r} is not finished", "give the command that made it again, which goes on"
+            )
         return done
 
     @contextmanager
-    def stage(self, name: str, fingerprint: str, files: Sequence[Path]) -> Iterator[None]:
-        """Carry a stage out: its mark is taken back first, and set with its time and its files' hashes at the end."""
-        stages = {n: s for n, s in self.record.get("stages", {}).items() if n != name}
-        self.save(stages=stages, complete=False)
-        start = time.monotonic()
+    def stage(self, name: str, fingerprint: str, files: Sequence[Path], begun: float | None = None) -> Iterator[None]:
+        """Carry a stage out: its mark is taken back first, and set with its time and its files' hashes at the end.
+
+        What is about the result as a whole, and would now be about another one, goes before anything changes: the
+        report, and the scores unless only the report is made anew. The embedding is beside the result.
+
+        Parameters
+        ----------
+        name, fingerprint
+            Of the stage.
+        files
+            What it makes.
+        begun
+            When its work began, by the monotonic clock, if before now.
+        """
+        self.forget(name)
+        if name == "embed":
+            self.save()
+        else:
+            self.save(complete=False)
+            with disk_errors(self.path):
+                self.report.unlink(missing_ok=True)
+                if name != "report":
+                    self.scores.unlink(missing_ok=True)
+        start = begun or time.monotonic()
         yield
         seconds = round(time.monotonic() - start, 2)
         stamps = {str(file.relative_to(self.path)): list(stamp(file)) for file in files}
         self.save(
-            stages=stages | {name: {"fingerprint": fingerprint, "files": stamps}},
+            stages=self.record["stages"] | {name: {"fingerprint": fingerprint, "files": stamps}},
             timings=self.record.get("timings", {}) | {name: seconds},
         )
 

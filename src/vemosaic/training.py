@@ -32,7 +32,7 @@ from vemosaic.patches import Batch, PatchSampler
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Volume
 
-ANCHORS_ON_CPU = 40_000  # in all: minutes on two cores
+ANCHORS_ON_CPU = 60_000  # in all: minutes on two cores
 ANCHORS_ON_GPU = 2_000_000  # for each volume, as in the paper
 CHECKPOINT_SECONDS = 30.0
 LOGGED_STEPS = 1000  # at most, so that long trainings have no long log
@@ -104,8 +104,7 @@ def train(
     device = torch.device(device)
     budget = default_anchors(len(volumes), device) if anchors is None else anchors
     batch = settings.optimiser.batch
-    if budget < batch:
-        raise SettingsError("--anchors", f"{budget} are fewer than one batch of {batch}", f"give {batch} or more")
+    check_budget(budget, batch)
     steps = round(budget / batch)
     sampler = PatchSampler(volumes, intensities, settings.sampling, seed=seed, device=device, masks=masks)
     vae = build(settings, seed).to(device).train()
@@ -143,6 +142,18 @@ def train(
         last_losses=losses[-1].model_dump(),
     )
     return Model(vae.eval(), settings, card), losses
+
+
+def check_budget(anchors: int, batch: int) -> None:
+    """Refuse a budget too small to train with.
+
+    Raises
+    ------
+    SettingsError
+        If it is less than one batch.
+    """
+    if anchors < batch:
+        raise SettingsError("--anchors", f"{anchors} are fewer than one batch of {batch}", f"give {batch} or more")
 
 
 def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:

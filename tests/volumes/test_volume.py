@@ -105,9 +105,7 @@ def test_voxels_that_are_no_number_are_refused(wrong: float, origin: Shape) -> N
 
 def test_unknown_voxel_size_is_asked_for() -> None:
     volume = Volume(np.zeros((3, 3, 3)), None, (0.0, 0.0, 0.0), "cell.npy", "NumPy")
-    with pytest.raises(
-        VolumeError, match=r"cell.npy: the file \(NumPy\) does not say .*; give it in nm"
-    ):
+    with pytest.raises(VolumeError, match=r"cell.npy: the file \(NumPy\) does not say .*; give it in nm"):
         volume.known_voxel_size()
     assert volume_of(np.zeros((3, 3, 3))).known_voxel_size() == (16.0, 16.0, 16.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -51,8 +52,11 @@ def stream_kmeans(
     k, seed
         As in `fit_kmeans`.
     """
-    kmeans = MiniBatchKMeans(k, init=fit_kmeans(sample, k, seed).centres, n_init=1, random_state=seed)
-    for batch in batches:
+    # The sample counts as the first batch, lest the next one take the centres along; and a cluster that stays away
+    # for a while must not be given to others.
+    centres = fit_kmeans(sample, k, seed).centres
+    kmeans = MiniBatchKMeans(k, init=centres, n_init=1, random_state=seed, reassignment_ratio=0.0)
+    for batch in itertools.chain([sample], batches):
         kmeans.partial_fit(batch)
     return Clusters(kmeans.cluster_centers_.astype(np.float32))
 
@@ -60,7 +64,9 @@ def stream_kmeans(
 def _check(sample: npt.NDArray[np.float32], k: int) -> None:
     if not np.isfinite(sample).all():
         raise VemosaicError("clustering", "an embedding is not a finite number", "train the model again")
-    different = len(np.unique(sample[: 100 * k], axis=0))
+    different = len(np.unique(sample[:: max(1, len(sample) // (100 * k))], axis=0))
+    if different < k:
+        different = len(np.unique(sample, axis=0))
     if different < k:
         raise VemosaicError(
             "--clusters",

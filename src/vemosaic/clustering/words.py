@@ -74,10 +74,10 @@ def code_words(
     histograms
         Batches ``(N, W)`` of Gaussian-weighted histograms around sampled voxels.
     dimensions
-        Length of a code, D; fewer where there are fewer words.
+        Length of a code, D; fewer where there are fewer words, or components that vary.
     """
     sample = np.concatenate(list(histograms))
     pca = PCA(min(dimensions, len(centres) - 1), svd_solver="covariance_eigh").fit(sample)
-    spread = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
-    codes = (np.eye(len(centres)) - pca.mean_) @ pca.components_.T / spread
+    kept = pca.explained_variance_ > 1e-6 * pca.explained_variance_[0]
+    codes = (np.eye(len(centres)) - pca.mean_) @ pca.components_[kept].T / np.sqrt(pca.explained_variance_[kept])
     return Words(centres, codes.astype(np.float32))

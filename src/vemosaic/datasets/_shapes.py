@@ -209,7 +209,7 @@ def grow_tubes(
     if not tubes:
         roomiest = np.unravel_index(int(space.distance.argmax()), space.distance.shape)
         middle: Points = np.array(roomiest) * float(_PLACING_STEP)
-        short: Points = middle + np.outer(np.arange(-2.0, 3.0), direction(rng))
+        short = np.asarray(middle + np.outer(np.arange(-2.0, 3.0), direction(rng)), dtype=np.float64)
         tubes.append(Tube(short, radii[0]))
     return tubes
 

@@ -20,7 +20,7 @@ SMALLEST = 48
 
 _NUCLEUS, _MITOCHONDRIA, _GRANULES = 0.175, 0.1, 0.19  # shares of the volume aimed at
 _TUBE_RADII = (8.0, 12.5)
-_GRANULE_RADII = (6.0, 8.0)
+_GRANULE_RADII = (6.5, 10.0)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class _Drawing:
         strength = np.clip(self.noise(14) - 0.3, 0, 1) * 0.07
         self.image -= strength * (np.exp(-((distance - 1.6) ** 2) / 0.8) - 0.6 * np.exp(-(distance**2) / 0.8))
         gap = np.exp(-((self.depth + 3.0) ** 2) / 4.0)
-        self.image += gap * (0.62 - self.image)
+        self.image += gap * (0.59 - self.image)
 
     def nucleus(self) -> None:
         """Draw chromatin: mottled, with dark patches, some of them along the envelope."""
@@ -211,12 +211,12 @@ class _Drawing:
         self.free, inside = free, (depth > 0) & (self.depth > 2)
         grain = self.noise(1.3)
         grain -= ndimage.gaussian_filter(grain, 2.5)  # no slow part: brightness does not tell
-        patches = 1 / (1 + np.exp(-4 * (self.noise(3.5) - 0.6 + 1.6 * np.exp(-((depth / 3.5) ** 2)))))
+        patches = 1 / (1 + np.exp(-4 * (self.noise(3.5) - 0.6 + 0.5 * np.exp(-((depth / 3.5) ** 2)))))
         chromatin = 0.57 + 0.085 / grain.std() * grain - 0.05 * patches
         self.image[inside] = chromatin[inside]
         envelope = np.exp(-((depth + 0.2) ** 2) / 0.9) + np.exp(-((depth - 2.4) ** 2) / 0.9)
         lumen = np.exp(-((depth - 1.1) ** 2) / 0.5)
-        self.image += np.where(self.depth > 1, 0.05 * lumen - 0.09 * envelope, 0).astype(np.float32)
+        self.image += np.where(self.depth > 1, 0.04 * lumen - 0.07 * envelope, 0).astype(np.float32)
         self.masks["nucleus"] = inside
 
     def centrioles(self) -> None:
@@ -281,7 +281,7 @@ class _Drawing:
         tone = self.rng.uniform(-0.02, 0.02, len(tubes))[at.tube]
         bend, reach = (self.noise(scale).ravel()[at.index] for scale in (5, 4))
         cristae = np.cos(2 * np.pi * (at.along + 1.1 * bend) / period)
-        strength = 0.26 * np.clip(1.0 + 0.3 * reach, 0.7, 1.4) * np.clip(at.depth - 1.2, 0, 1)
+        strength = 0.3 * np.clip(1.0 + 0.3 * reach, 0.7, 1.4) * np.clip(at.depth - 1.2, 0, 1)
         matrix = 0.585 + tone + strength * cristae + 0.02 * self.noise(0.8).ravel()[at.index]
         membranes = np.exp(-((at.depth - 0.3) ** 2) / 0.6) + 0.5 * np.exp(-((at.depth - 2.3) ** 2) / 0.5)
         cover = np.clip(at.depth + 0.5, 0, 1)
@@ -304,7 +304,7 @@ class _Drawing:
             from_core = np.sqrt(((offset - shift[:, None, None, None]) ** 2).sum(axis=0))
             core = 1 / (1 + np.exp(2.2 * (from_core - self.rng.uniform(0.56, 0.66) * radius)))
             inside = np.clip(radius - distance + 0.5, 0, 1)
-            dark, bright = self.rng.uniform(0.08, 0.18), self.rng.uniform(0.80, 0.86)
+            dark, bright = self.rng.uniform(0.12, 0.2), self.rng.uniform(0.78, 0.84)
             part = self.image[box]
             part += inside * (bright + (dark - bright) * core - part)
             part -= 0.14 * np.exp(-((distance - radius) ** 2) / 0.6)
@@ -328,7 +328,7 @@ class _Drawing:
 
     def membrane(self) -> None:
         """Draw the plasma membrane, and those of the neighbours across the gap."""
-        self.image -= 0.18 * np.exp(-(self.depth**2) / 0.9) + 0.14 * np.exp(-((self.depth + 6.5) ** 2) / 0.9)
+        self.image -= 0.15 * np.exp(-(self.depth**2) / 0.9) + 0.1 * np.exp(-((self.depth + 6.5) ** 2) / 0.9)
         self.masks["membrane"] = np.abs(self.depth) < 2
 
 

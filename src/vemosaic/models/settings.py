@@ -55,6 +55,6 @@ class ModelSettings(BaseModel):
 
     preset: str = Field("default", description="Name of the preset that this began as.")
     architecture: Architecture = Architecture()
-    sampling: Sampling = Sampling()
+    sampling: Sampling = Sampling(contrast=0.5)
     objective: Objective = Objective()
     optimiser: Optimiser = Optimiser()

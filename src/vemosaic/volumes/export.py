@@ -18,7 +18,7 @@ from vemosaic.volumes.ome_writing import group_attributes
 VERSION = "0.4"
 
 
-def export_v04(path_in: Path, path_out: Path) -> None:
+def export_v04(path_in: str | Path, path_out: str | Path) -> None:
     """Copy a finished label store to Zarr v2, one file for each chunk of 64 cubed; metadata come last.
 
     Parameters
@@ -35,6 +35,7 @@ def export_v04(path_in: Path, path_out: Path) -> None:
     OutputError
         If ``path_out`` exists or cannot be written to.
     """
+    path_in, path_out = Path(path_in), Path(path_out)
     if path_out.exists():
         raise OutputError(path_out, "is there already", "remove it or choose another name")
     ks = open_labels(path_in).ks

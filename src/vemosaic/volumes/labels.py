@@ -220,7 +220,7 @@ class LabelImage:
     names: tuple[str, ...]
 
 
-def open_labels(path: Path, k: int | None = None) -> LabelImage:
+def open_labels(path: str | Path, k: int | None = None) -> LabelImage:
     """Open a finished label store.
 
     Parameters
@@ -237,6 +237,7 @@ def open_labels(path: Path, k: int | None = None) -> LabelImage:
     SettingsError
         If it has no map with so many clusters.
     """
+    path = Path(path)
     root = group_attributes(path)["ome"]
     try:
         ks = tuple(int(name[1:]) for name in group_attributes(path / "labels")["ome"]["labels"])
