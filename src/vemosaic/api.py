@@ -231,7 +231,7 @@ def cluster(
         seed=settings.seed,
         listen=listen,
     )
-    all_voxels = partial(stream_embedding, embedder, opened, SHARD, mask=inside, seed=settings.seed, listen=listen)
+    all_voxels = stream_embedding(embedder, opened, SHARD, mask=inside, seed=settings.seed, listen=listen)
     found = fit_clusters(sample, ks, settings.seed, all_voxels if settings.fit == "stream" else None)
     maps = np.empty((len(ks), *shape), np.uint8)
     mapped = stream(

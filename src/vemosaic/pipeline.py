@@ -284,7 +284,8 @@ class Run:
             before = Settings.model_validate(folder.record["settings"])
             requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
             known = _identities(folder.record["inputs"])
-        except (KeyError, TypeError, ValueError) as error:
+            folder.record["inputs"][0]
+        except (LookupError, TypeError, ValueError) as error:
             raise OutputError(
                 path / RECORD,
                 f"is not a record that vemosaic {vemosaic.__version__} understands",
@@ -371,7 +372,7 @@ class Run:
             )
             batches = None
             if self.settings.fit == "stream":
-                batches = lambda: stream_embedding(  # noqa: E731
+                batches = stream_embedding(
                     embedder,
                     volume,
                     (192, 192, 192),

@@ -36,11 +36,13 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.record: dict[str, Any] = {}
-        if path.exists() and not path.is_dir():
-            raise OutputError(path, "is a file", "name a folder for the run")
-        if (path / RECORD).exists():
+        with disk_errors(path):
+            present = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+            if path.exists() and not path.is_dir():
+                raise OutputError(path, "is a file", "name a folder for the run")
+        if RECORD in present:
             self.record = _read(path / RECORD)
-        elif path.is_dir() and any(entry.name != LOCK_NAME for entry in path.iterdir()):
+        elif present - {LOCK_NAME}:
             raise OutputError(path, "is not empty and holds no run", "name a new folder, or empty this one first")
 
     @classmethod
@@ -52,9 +54,10 @@ class RunFolder:
         OutputError
             If there is no run in it.
         """
-        if not (path / RECORD).is_file():
+        folder = cls(path)
+        if not folder.record:
             raise OutputError(path, f"holds no run (no {RECORD})", "name the output folder of vemosaic run")
-        return cls(path)
+        return folder
 
     def save(self, **changes: Any) -> None:
         """Change entries of the record and write it, whole or not at all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -213,7 +213,7 @@ def fit_clusters(
     sample: EmbeddingSample,
     ks: Sequence[int],
     seed: int = 0,
-    batches: Callable[[], Iterator[npt.NDArray[np.float32]]] | None = None,
+    batches: Iterable[npt.NDArray[np.float32]] | None = None,
 ) -> list[Clusters]:
     """Cluster a sample, or all voxels streamed, for each k; clusters are numbered from dark to bright.
 
@@ -226,16 +226,13 @@ def fit_clusters(
     seed
         Of the clustering.
     batches
-        Gives all embeddings anew each time it is called, when they are to be streamed.
+        The embeddings of all voxels, where they are to be streamed.
     """
-    found = []
-    for k in ks:
-        if batches is None:
-            clusters = fit_kmeans(sample.embedding, k, seed)
-        else:
-            clusters = stream_kmeans(sample.embedding, batches(), k, seed)
-        found.append(clusters.ordered_by(sample.embedding, sample.intensity))
-    return found
+    if batches is None:
+        found = [fit_kmeans(sample.embedding, k, seed) for k in ks]
+    else:
+        found = stream_kmeans(sample.embedding, batches, ks, seed)
+    return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
 
 
 def stream_embedding(

@@ -65,11 +65,11 @@ def test_streamed_centres_follow_the_stream() -> None:
     points, which = groups([2000, 1500, 900, 3000], seed=1)
     shift = np.float32(0.5)
     order = np.random.default_rng(0).permutation(len(points))
-    found = stream_kmeans(sample, np.array_split(points[order] + shift, 6), 4)
+    found = stream_kmeans(sample, np.array_split(points[order] + shift, 6), [4])[0]
     assert agreement(found, points + shift, which) > 0.999
     nearest = found.centres[((found.centres[None] - CENTRES[:, None]) ** 2).sum(-1).argmin(1)]
     np.testing.assert_allclose(nearest, CENTRES + shift, atol=0.1)
-    again = stream_kmeans(sample, np.array_split(points[order] + shift, 6), 4)
+    again = stream_kmeans(sample, np.array_split(points[order] + shift, 6), [4])[0]
     np.testing.assert_array_equal(found.centres, again.centres)
 
 
@@ -77,5 +77,5 @@ def test_streaming_keeps_clusters_that_come_late() -> None:
     """A volume is streamed block by block: for long stretches whole clusters do not come."""
     sample, _ = groups([200, 200, 200, 200])
     points, which = groups([20_000, 20_000, 20_000, 2_000], seed=1)
-    found = stream_kmeans(sample, np.array_split(points, 31), 4)  # one group after another
+    found = stream_kmeans(sample, np.array_split(points, 31), [4])[0]  # one group after another
     assert agreement(found, points, which) > 0.999

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +39,9 @@ def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Cluste
 
 
 def stream_kmeans(
-    sample: npt.NDArray[np.float32], batches: Iterable[npt.NDArray[np.float32]], k: int, seed: int = 0
-) -> Clusters:
-    """Cluster a stream of embeddings: centres begin at those of a sample and follow every batch once.
+    sample: npt.NDArray[np.float32], batches: Iterable[npt.NDArray[np.float32]], ks: Sequence[int], seed: int = 0
+) -> list[Clusters]:
+    """Cluster a stream of embeddings for several k in one pass: centres begin at a sample's and follow every batch.
 
     Parameters
     ----------
@@ -49,16 +49,23 @@ def stream_kmeans(
         ``(N, C)``, for the initial centres.
     batches
         Each ``(M, C)``, in an order that does not change from run to run.
-    k, seed
+    ks
+        Numbers of clusters.
+    seed
         As in `fit_kmeans`.
     """
     # The sample counts as the first batch, lest the next one take the centres along; and a cluster that stays away
     # for a while must not be given to others.
-    centres = fit_kmeans(sample, k, seed).centres
-    kmeans = MiniBatchKMeans(k, init=centres, n_init=1, random_state=seed, reassignment_ratio=0.0)
+    models = [
+        MiniBatchKMeans(
+            k, init=fit_kmeans(sample, k, seed).centres, n_init=1, random_state=seed, reassignment_ratio=0.0
+        )
+        for k in ks
+    ]
     for batch in itertools.chain([sample], batches):
-        kmeans.partial_fit(batch)
-    return Clusters(kmeans.cluster_centers_.astype(np.float32))
+        for kmeans in models:
+            kmeans.partial_fit(batch)
+    return [Clusters(kmeans.cluster_centers_.astype(np.float32)) for kmeans in models]
 
 
 def _check(sample: npt.NDArray[np.float32], k: int) -> None:

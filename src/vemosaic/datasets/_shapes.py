@@ -208,7 +208,7 @@ def grow_tubes(
             break
     if not tubes:
         roomiest = np.unravel_index(int(space.distance.argmax()), space.distance.shape)
-        middle: Points = np.array(roomiest) * float(_PLACING_STEP)
+        middle = np.asarray(roomiest, dtype=np.float64) * _PLACING_STEP
         short = np.asarray(middle + np.outer(np.arange(-2.0, 3.0), direction(rng)), dtype=np.float64)
         tubes.append(Tube(short, radii[0]))
     return tubes

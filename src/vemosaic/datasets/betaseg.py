@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vemosaic.errors import ReferenceMaskError, VolumeError
+from vemosaic.evaluation.reference import UNRECOGNISED
 
 VOXEL_SIZE = 16.0
 """Voxel size in nm, along every axis."""
@@ -35,9 +36,6 @@ CATEGORIES = tuple(SUFFIXES)
 
 CELL_SUFFIX = "membrane_full_mask"
 """End of the file name of the mask of the whole cell."""
-
-UNRECOGNISED = "unrecognised"
-"""The class of the voxels that no mask holds."""
 
 FOUR_CLASSES = dict.fromkeys(("centrioles", "membrane", "microtubules", "golgi"), UNRECOGNISED)
 """For `Reference.merge`: leaves the four large classes, nucleus, granules, mitochondria and unrecognised."""
