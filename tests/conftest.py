@@ -34,7 +34,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Cell:
 
 @pytest.fixture
 def quick() -> Iterator[pytest.MonkeyPatch]:
-    """Make whole runs a matter of a second or two."""
+    """Make whole runs a matter of a second."""
     from small_runs import made_quick
 
     with made_quick() as patch:
@@ -47,7 +47,7 @@ def finished(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from small_runs import made_quick, run_cell
 
     out = tmp_path_factory.mktemp("finished") / "run"
-    with made_quick():
+    with made_quick(full_report=True):
         run_cell(cell, out, reference=cell.reference)
     return out
 

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import openTSNE  # noqa: F401 (once, before the forks)
-
 import vemosaic.training
 from small_runs import Cell, made_quick, run_cell
 from vemosaic.volumes.array_writing import ShardedArray

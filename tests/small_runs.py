@@ -15,17 +15,21 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
+import vemosaic.pipeline
 import vemosaic.report.projection
 from vemosaic.blocks.events import Event, StageStarted
+from vemosaic.blocks.files import write_atomically
 from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.embedding import tiles_of
+from vemosaic.evaluation import Reference
 from vemosaic.models.presets import PRESETS
 from vemosaic.models.settings import Architecture, ModelSettings, Optimiser
 from vemosaic.patches import Sampling
 from vemosaic.pipeline import ReferenceInput, Run, Settings, run
 from vemosaic.volumes.labels import LabelStore, open_labels
+from vemosaic.volumes.volume import Volume
 
-SHAPE = (24, 40, 56)
+SHAPE = (20, 36, 40)
 MODEL = ModelSettings(
     architecture=Architecture(channels=(4, 4, 6, 8), latent=8, semantic=4),
     sampling=Sampling(positives=2),
@@ -37,14 +41,22 @@ SHARD = (16, 32, 32)
 
 
 @contextmanager
-def made_quick() -> Iterator[pytest.MonkeyPatch]:
-    """Small model, small tiles and shards, few points in the report: the same machinery in a second or two."""
+def made_quick(*, full_report: bool = False) -> Iterator[pytest.MonkeyPatch]:
+    """Small model, small tiles and shards, a stand-in for the report: the same machinery in a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "default", MODEL)
-        patch.setattr(vemosaic.report.projection, "MOST", 100)
+        if full_report:
+            patch.setattr(vemosaic.report.projection, "MOST", 100)
+        else:
+            patch.setattr(vemosaic.pipeline, "write_report", _write_short_report)
         patch.setattr(tiles_of, "__defaults__", (TILE,))
         patch.setitem(LabelStore.create.__func__.__kwdefaults__, "shard", SHARD)  # type: ignore[attr-defined]
         yield patch
+
+
+def _write_short_report(run: Path, *, volume: Volume, reference: Reference | None) -> Path:
+    write_atomically(run / "report.html", f"{volume.source} {reference and reference.class_names}".encode())
+    return run / "report.html"
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,8 @@ class Cell:
 
     @property
     def reference(self) -> ReferenceInput:
-        """Nucleus and membrane."""
-        return ReferenceInput((f"nucleus={self.folder / 'nucleus.tif'}", f"membrane={self.folder / 'membrane.tif'}"))
+        """Nucleus and granules."""
+        return ReferenceInput((f"nucleus={self.folder / 'nucleus.tif'}", f"granules={self.folder / 'granules.tif'}"))
 
 
 def draw_cell(folder: Path) -> Cell:
@@ -69,7 +81,7 @@ def draw_cell(folder: Path) -> Cell:
     phantom = phantom_cell((48, 64, 64), seed=3)
     z, y, x = (slice((whole - n) // 2, (whole + n) // 2) for whole, n in zip(phantom.raw.shape, SHAPE, strict=True))
     tifffile.imwrite(folder / "raw.tif", phantom.raw[z, y, x])
-    for name in ("nucleus", "membrane"):
+    for name in ("nucleus", "granules"):
         tifffile.imwrite(folder / f"{name}.tif", phantom.masks[name][z, y, x].astype(np.uint8))
     return Cell(folder)
 

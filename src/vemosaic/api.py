@@ -208,7 +208,7 @@ def cluster(
     VemosaicError
         If there are fewer different voxels than clusters.
     """
-    ks = (k,) if isinstance(k, int) else tuple(k)
+    ks = tuple(int(number) for number in np.atleast_1d(k))
     if not ks or min(ks) < 2 or max(ks) > MOST_CLUSTERS:
         raise SettingsError("k", f"{k} is not 2 to {MOST_CLUSTERS} clusters", "ask for a number of clusters in between")
     settings = _settings(words=words, dimensions=dimensions, smoothing=smoothing, fit=fit, seed=seed)
@@ -246,7 +246,7 @@ def cluster(
         place = tuple(slice(o - a, o - a + n) for o, a, n in zip(unit.origin, origin, unit.shape, strict=True))
         for whole, part in zip(maps, labels, strict=True):
             whole[place] = part
-    return maps[0] if isinstance(k, int) else maps
+    return maps[0] if np.ndim(k) == 0 else maps
 
 
 def evaluate(

@@ -70,7 +70,7 @@ class Settings(BaseModel):
         "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
     )
     words: int = Field(
-        32, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
+        64, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
     )
     dimensions: int = Field(6, ge=1, description="Length of what describes a voxel when there are texture words.")
     smoothing: float = Field(
@@ -426,7 +426,7 @@ class Run:
         embedder, volume = self.describer(), self.first.working
         found = self.clusterings()
         ks = [c.k for c in found]
-        with self.folder.stage("map", mark, [self.folder.clusters]):
+        with self.folder.stage("map", mark, [self.folder.clusters, store_path / "zarr.json"]):
             self._take_up(store_path, mark)
             store = LabelStore.create(
                 store_path,
@@ -483,7 +483,7 @@ class Run:
         if self.folder.is_done("embed", mark) and _is_whole(path):
             return
         embedder, volume = self.embedder(), self.first.working
-        with self.folder.stage("embed", mark, []):
+        with self.folder.stage("embed", mark, [path / "zarr.json"]):
             self._take_up(path, mark)
             store = EmbeddingStore.create(path, channels=embedder.channels, shape=volume.shape)
             ledger = Ledger(
