@@ -8,7 +8,6 @@ another voxel size, as `vemosaic run` does, open the volume and resample it firs
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,9 +31,10 @@ from vemosaic.models.settings import ModelSettings
 from vemosaic.pipeline import Settings, choose_device, largest_label
 from vemosaic.segmentation import fit_clusters, map_unit, sample_embedding, stream_embedding
 from vemosaic.training import train as train_model
-from vemosaic.volumes import VoxelSizeWarning, open_volume
+from vemosaic.volumes import open_volume
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.arrays import Indexable
+from vemosaic.volumes.geometry import compare_voxel_sizes
 from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.labels import MOST_CLUSTERS
 from vemosaic.volumes.volume import Shape, Slices, Volume
@@ -50,8 +50,6 @@ MOST_LABELS = 10**9
 MOST_EMBEDDED = 10**8
 """Voxels that `embed` returns at most: some 36 bytes each."""
 
-LIKE = 1.25
-"""Voxel sizes that differ by a larger factor are worth a warning: the textures in them are not the same."""
 
 DEFAULTS = Settings()
 
@@ -107,7 +105,7 @@ def train(
             "masks", f"{len(given)} for {len(opened)} volumes", "give one for each, or None in its place"
         )
     for volume in opened:
-        _compare(volume, [opened[0].known_voxel_size()])
+        compare_voxel_sizes(volume, [opened[0].known_voxel_size()])
     model, _ = train_model(
         opened,
         [measure_intensity(volume) for volume in opened],
@@ -151,7 +149,7 @@ def embed(
         If the box is not three slices that hold a voxel.
     """
     opened = _opened(volume, voxel_size)
-    _compare(opened, model.card.get("voxel_size_nm", ()))
+    compare_voxel_sizes(opened, model.card.get("voxel_size_nm", ()))
     origin, shape = _extent(box, opened)
     if math.prod(shape) > MOST_EMBEDDED:
         raise VolumeError(
@@ -213,7 +211,7 @@ def cluster(
         raise SettingsError("k", f"{k} is not 2 to {MOST_CLUSTERS} clusters", "ask for a number of clusters in between")
     settings = _settings(words=words, dimensions=dimensions, smoothing=smoothing, fit=fit, seed=seed)
     opened = _opened(volume, voxel_size)
-    _compare(opened, model.card.get("voxel_size_nm", ()))
+    compare_voxel_sizes(opened, model.card.get("voxel_size_nm", ()))
     origin, shape = _extent(box, opened)
     if math.prod(shape) * len(ks) > MOST_LABELS:
         raise VolumeError(
@@ -330,24 +328,6 @@ def _settings(**chosen: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         raise SettingsError(first["loc"][0], f"{first['input']!r} will not do", first["msg"].lower()) from error
-
-
-def _compare(volume: Volume, known: Sequence[Sequence[float]]) -> None:
-    """Warn if the voxels of a volume are unlike all those that a model knows."""
-    size = volume.voxel_size
-    if size is None or not known:
-        return
-    if not any(all(max(a / b, b / a) <= LIKE for a, b in zip(size, other, strict=True)) for other in known):
-        warnings.warn(
-            f"{volume.source}: its voxels of {_nm(size)} nm (z, y, x) are unlike the {_nm(known[0])} nm of the model; "
-            "bring both to one size with at_voxel_size",
-            VoxelSizeWarning,
-            stacklevel=3,
-        )
-
-
-def _nm(size: Sequence[float]) -> str:
-    return " x ".join(f"{s:g}" for s in size)
 
 
 def _extent(box: Slices | None, volume: Volume) -> tuple[Shape, Shape]:

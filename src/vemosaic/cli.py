@@ -60,7 +60,7 @@ def main() -> None:
     """Run the command line; what the user can mend ends in one line and exit code 2."""
     warnings.showwarning = _note
     try:
-        app()
+        app(prog_name="vemosaic")
     except VemosaicError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         _leave(2)
@@ -240,16 +240,16 @@ def embed(folder: RunPath, device: Device = "auto", quiet: Quiet = False) -> Non
 @app.command()
 def cluster(
     folder: RunPath,
-    clusters: ClusterRange = "4-10",
-    fit: Fit = "sample",
-    words: TextureWords = 64,
-    smoothing: Smoothing = 3.0,
+    clusters: Annotated[str | None, typer.Option("--clusters", "-k", help="Numbers of clusters: 8 or 4-10.")] = None,
+    fit: Annotated[str | None, typer.Option(help="Cluster a 'sample' of voxels, or all in a 'stream'.")] = None,
+    words: Annotated[int | None, typer.Option(help="Texture words; 0: a voxel's own patch alone.")] = None,
+    smoothing: Annotated[float | None, typer.Option(help="Gaussian over what describes the voxels, in voxels.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Map a trained run anew with other numbers of clusters."""
-    changes = {"clusters": parse_clusters(clusters), "fit": fit, "words": words, "smoothing": smoothing}
-    with _reopened(folder, device, quiet, **changes) as job:
+    """Map a trained run anew with other numbers of clusters; what is not given stays as the run had it."""
+    given = {"clusters": clusters and parse_clusters(clusters), "fit": fit, "words": words, "smoothing": smoothing}
+    with _reopened(folder, device, quiet, **{n: v for n, v in given.items() if v is not None}) as job:
         job.fit()
         job.map()
         if job.reference():
@@ -263,12 +263,13 @@ def evaluate(
     segmentation: Annotated[Path, typer.Argument(help="A map: segmentation.ome.zarr, or any label image.")],
     reference: Annotated[list[str], typer.Argument(help="labels.ome.zarr, or NAME=mask.tif, repeated.")],
     clusters: Annotated[int | None, typer.Option("--clusters", "-k", help="Which of its maps; else all.")] = None,
+    voxel_size: VoxelSize = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a map against a reference segmentation."""
     from vemosaic.pipeline import score_file
 
-    scores = score_file(segmentation, [_local_reference(r) for r in reference], clusters)
+    scores = score_file(segmentation, [_local_reference(r) for r in reference], clusters, _numbers(voxel_size))
     if as_json:
         print(json.dumps(scores, indent=1))
     else:
@@ -347,10 +348,11 @@ def parse_clusters(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, _, last = part.strip().partition("-")
-            found.update(range(int(first), int(last or first) + 1))
+            low, high = int(first), int(last or first)
+            if not 2 <= low <= high <= 255:
+                raise ValueError
+            found.update(range(low, high + 1))
     except ValueError:
-        found = set()
-    if not found or min(found) < 2 or max(found) > 255:
         raise SettingsError("--clusters", f"{text!r} is not 2 to 255 clusters", "write 8, or 4-10, or 4,6,8")
     return tuple(sorted(found))
 
@@ -400,7 +402,7 @@ def _default_out(volume: str) -> Path:
             break
     else:
         name = name.rsplit(".", 1)[0] if "." in name.strip(".") else name
-    return Path(f"{name or 'run'}.vemosaic")
+    return Path(f"{name.strip('.') or 'run'}.vemosaic")
 
 
 @contextmanager

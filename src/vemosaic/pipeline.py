@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 import vemosaic
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
@@ -44,7 +45,7 @@ from vemosaic.segmentation import (
 from vemosaic.training import check_budget, default_anchors, train
 from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.embedding_store import EmbeddingStore
-from vemosaic.volumes.geometry import parse_voxel_size
+from vemosaic.volumes.geometry import compare_voxel_sizes, parse_voxel_size
 from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.labels import LabelStore, open_labels
 from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish
@@ -83,6 +84,13 @@ class Settings(BaseModel):
         16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
     )
     seed: int = Field(1, ge=0, description="Of weights, patches and clustering.")
+
+    @field_validator("words")
+    @classmethod
+    def _one_word_says_nothing(cls, words: int) -> int:
+        if words == 1:
+            raise PydanticCustomError("words", "Input should be 0, or 2 to 255")
+        return words
 
 
 class AnisotropyWarning(UserWarning):
@@ -306,7 +314,8 @@ class Run:
 
     def anchors(self) -> int:
         """The training budget in anchors."""
-        return self.settings.anchors or default_anchors(len(self.inputs), self.device)
+        given = self.settings.anchors
+        return default_anchors(len(self.inputs), self.device) if given is None else given
 
     def train(self, model: Path | None = None) -> None:
         """Train on the inputs, or adopt a model that is trained already."""
@@ -339,6 +348,7 @@ class Run:
 
     def _adopt(self, path: Path) -> None:
         adopted = load_model(path)
+        compare_voxel_sizes(self.first.working, adopted.card.get("voxel_size_nm", ()))
         mark = fingerprint("adopted", stamp(path))
         if self.folder.is_done("train", mark):
             return
@@ -667,8 +677,21 @@ def score_labels(
     ]
 
 
-def score_file(path: Path, specs: Sequence[str], k: int | None = None) -> list[dict[str, Any]]:
+def score_file(
+    path: Path, specs: Sequence[str], k: int | None = None, voxel_size: tuple[float, ...] | None = None
+) -> list[dict[str, Any]]:
     """Score a map of ours, or a label image of any format with labels 1 to k, against a reference segmentation.
+
+    Parameters
+    ----------
+    path
+        The map.
+    specs
+        As of `vemosaic.evaluation.open_reference`.
+    k
+        Which map of ours, all if not given; or how many clusters a label image has, its largest label if not given.
+    voxel_size
+        Of a label image whose file does not say, in nm.
 
     Raises
     ------
@@ -678,8 +701,9 @@ def score_file(path: Path, specs: Sequence[str], k: int | None = None) -> list[d
     try:
         volume = open_labels(path).volume
     except VolumeError:
-        labels = open_volume(path, labels=True)
-        return [evaluate(labels.array, open_reference(specs, labels), k or largest_label(labels))]
+        labels = open_volume(path, labels=True, voxel_size=voxel_size)
+        reference = open_reference(specs, labels)
+        return [evaluate(labels.array, reference, largest_label(labels) if k is None else k)]
     return score_labels(path, open_reference(specs, volume), k)
 
 

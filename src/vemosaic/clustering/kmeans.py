@@ -15,7 +15,7 @@ from vemosaic.errors import VemosaicError
 BATCH = 8_192
 
 
-def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Clusters:
+def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0, option: str = "--clusters") -> Clusters:
     """Cluster a sample of embeddings (Sculley 2010, https://doi.org/10.1145/1772690.1772862).
 
     Parameters
@@ -26,13 +26,15 @@ def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Cluste
         Clusters.
     seed
         Of the initial centres and the mini-batches.
+    option
+        What the user would change, were k too large.
 
     Raises
     ------
     VemosaicError
         If there are fewer different voxels than clusters, or an embedding is not finite.
     """
-    _check(sample, k)
+    _check(sample, k, option)
     kmeans = MiniBatchKMeans(k, random_state=seed, batch_size=BATCH, n_init=5)
     kmeans.fit(sample)
     return Clusters(kmeans.cluster_centers_.astype(np.float32))
@@ -68,7 +70,7 @@ def stream_kmeans(
     return [Clusters(kmeans.cluster_centers_.astype(np.float32)) for kmeans in models]
 
 
-def _check(sample: npt.NDArray[np.float32], k: int) -> None:
+def _check(sample: npt.NDArray[np.float32], k: int, option: str) -> None:
     if not np.isfinite(sample).all():
         raise VemosaicError("clustering", "an embedding is not a finite number", "train the model again")
     different = len(np.unique(sample[:: max(1, len(sample) // (100 * k))], axis=0))
@@ -76,7 +78,7 @@ def _check(sample: npt.NDArray[np.float32], k: int) -> None:
         different = len(np.unique(sample, axis=0))
     if different < k:
         raise VemosaicError(
-            "--clusters",
-            f"{k} clusters were asked for, but only {different} different voxels found",
+            option,
+            f"{k} were asked for, but only {different} different voxels found",
             "ask for fewer",
         )

@@ -55,7 +55,7 @@ def find_words(embeddings: npt.NDArray[np.float32], count: int, seed: int = 0) -
     VemosaicError
         If there are fewer different embeddings than words.
     """
-    return fit_kmeans(embeddings, count, seed).centres
+    return fit_kmeans(embeddings, count, seed, "--words").centres
 
 
 def code_words(

@@ -13,10 +13,11 @@ from vemosaic.errors import SettingsError, VolumeError
 from vemosaic.volumes.volume import LazyArray, Triple, Volume
 
 ORIGIN: Triple = (0.0, 0.0, 0.0)
+LIKE = 1.25  # voxel sizes that differ by no more show the same textures
 
 
 class VoxelSizeWarning(UserWarning):
-    """A voxel size that was overruled, or taken by convention because the file names no unit."""
+    """A voxel size that was overruled, taken by convention because no unit is named, or unlike that of a model."""
 
 
 @dataclass(frozen=True)
@@ -186,3 +187,21 @@ def _listed(size: Triple) -> str:
 def _triple(values: np.typing.NDArray[np.float64]) -> Triple:
     z, y, x = (float(v) for v in values)
     return z, y, x
+
+
+def compare_voxel_sizes(volume: Volume, known: Sequence[Sequence[float]]) -> None:
+    """Warn if the voxels of a volume differ by more than a quarter from all sizes (nm, z y x) that a model knows."""
+    size = volume.voxel_size
+    if size is None or not known:
+        return
+    if not any(all(max(a / b, b / a) <= LIKE for a, b in zip(size, other, strict=True)) for other in known):
+        warnings.warn(
+            f"{volume.source}: its voxels of {_times(size)} nm (z, y, x) are unlike the {_times(known[0])} nm of the "
+            "model; bring both to one size with --working-voxel-size, or at_voxel_size in Python",
+            VoxelSizeWarning,
+            stacklevel=3,
+        )
+
+
+def _times(size: Sequence[float]) -> str:
+    return " x ".join(f"{s:g}" for s in size)
