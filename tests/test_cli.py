@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,9 +24,10 @@ import torch
 import zarr
 
 import vemosaic
-from small_runs import SHAPE, Cell, hashes, labels, record, results
-from vemosaic import cli
+from small_runs import MODEL, SHAPE, Cell, hashes, labels, record, results
+from vemosaic import cli, demo
 from vemosaic.models.model import load_model
+from vemosaic.pipeline import Settings
 
 COMMANDS = ("run", "demo", "info", "train", "embed", "cluster", "evaluate", "report", "bench")
 TINY = ("--anchors", "32", "-k", "3,4", "--words", "8")
@@ -135,7 +137,8 @@ class TestAsTyped:
     def test_evaluate_takes_any_label_image(self, command: Command, cell: Cell, finished: Path) -> None:
         np.save("map.npy", labels(finished, 3))
         assert (
-            "map.npy: the file (NumPy) does not say" in command("evaluate", "map.npy", *cell.reference.specs).refused()
+            "map.npy: the file (NumPy file) does not say"
+            in command("evaluate", "map.npy", *cell.reference.specs).refused()
         )
         given = ("--voxel-size", 16, "--json")
         (score,) = json.loads(command("evaluate", "map.npy", *cell.reference.specs, *given).out)
@@ -180,6 +183,24 @@ class TestAsTyped:
         assert command("report", copied).out == f"report: {copied}/report.html\n"
         assert (copied / "report.html").exists()
         assert record(copied)["complete"] is True
+
+    def test_demo(self, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(demo, "SHAPE", (48, 48, 48))
+        monkeypatch.setattr(demo, "ANCHORS", 8)
+        monkeypatch.setattr(demo, "CLUSTERS", (6,))
+        monkeypatch.setattr(demo, "Settings", partial(Settings, model=MODEL, words=8))
+        ended = command("demo")
+        assert ended.code == 0
+        assert "mitochondria" in ended.out
+        assert "report: demo.vemosaic/run/report.html" in ended.out
+        before = results(Path("demo.vemosaic/run"))
+        phantom = next(Path("demo.vemosaic/phantom").rglob("*_source.tif"))
+        phantom.write_bytes(phantom.read_bytes()[:1_000])  # killed while it was written
+        assert command("demo", "-q") == Ended(0, "", "")
+        assert results(Path("demo.vemosaic/run")) == before
+        (score,) = json.loads(command("demo", "--seed", 2, "--json").out)["scores"]
+        assert score["k"] == 6
+        assert results(Path("demo.vemosaic/run")) != before
 
     def test_bench_views(self, command: Command, cell: Cell) -> None:
         facts = json.loads(command("bench", "views", cell.raw, "--voxel-size", 16, "--json").out)
@@ -376,8 +397,8 @@ class TestBadInput:
             ("--mask absent", "absent: does not exist"),
             ("--mask zeros.npy", "zeros.npy: the mask"),
             ("--mask other.npy", "other.npy"),
-            ("--mask few.npy", "--words: 8 were asked for, but only 3 different voxels found"),
-            ("--mask few.npy --words 0", "--clusters: 4 were asked for, but only 3 different voxels found"),
+            ("--mask few.npy --quiet", "--words: 8 were asked for, but only 3 different voxels found"),
+            ("--mask few.npy --words 0 --quiet", "--clusters: 4 were asked for, but only 3 different voxels found"),
             ("--mask edge.npy", "edge.npy: the mask leaves no voxel for an anchor"),
             ("--reference absent", "absent: does not exist"),
             ("--reference nucleus=absent", "absent: does not exist"),
@@ -457,12 +478,12 @@ class TestBadInput:
         assert "other.npy: states no voxel size" in command("evaluate", segmentation, "x=other.npy").refused()
         saved("float.npy", np.ones(SHAPE, np.float32))
         assert "float.npy" in command("evaluate", "float.npy", nucleus).refused()
-        for value, name in ((300, "wide.npy"), (0, "zeros.npy")):
-            saved(name, np.full(SHAPE, value, np.uint16))
-            command("evaluate", name, nucleus, "--voxel-size", 16).refused()
+        saved("zeros.npy", np.zeros(SHAPE, np.uint16))
+        assert "zeros.npy" in command("evaluate", "zeros.npy", nucleus, "--voxel-size", 16).refused()
         saved("three.npy", np.full(SHAPE, 3, np.uint16))
-        command("evaluate", "three.npy", nucleus, "--voxel-size", 16, "-k", 2).refused()
-        command("evaluate", "three.npy", nucleus, "--voxel-size", 16, "-k", 0).refused()
+        for k in (0, 2):
+            ended = command("evaluate", "three.npy", nucleus, "--voxel-size", 16, "-k", k)
+            assert "three.npy: holds labels up to 3" in ended.refused()
 
     def test_an_unwritable_place(self, command: Command, cell: Cell) -> None:
         Path("file").touch()

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -353,7 +353,7 @@ def parse_clusters(text: str) -> tuple[int, ...]:
                 raise ValueError
             found.update(range(low, high + 1))
     except ValueError:
-        raise SettingsError("--clusters", f"{text!r} is not 2 to 255 clusters", "write 8, or 4-10, or 4,6,8")
+        raise SettingsError("--clusters", f"{text!r} is not 2 to 255 clusters", "write 8, or 4-10, or 4,6,8") from None
     return tuple(sorted(found))
 
 
@@ -436,13 +436,20 @@ def _tell(job: Run, quiet: bool, as_json: bool) -> None:
 
 def _print_scores(scores: list[dict[str, Any]]) -> None:
     from rich import print as rich_print
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    names = [n for n in scores[0]["class_names"] if n not in scores[0]["absent"]]
-    table = Table("k", "mean Dice", *names, "ARI", "VI", title="Dice of the matched cluster (best single cluster)")
-    for s in scores:
-        cells = [f"{s['classes'][n]['dice']:.3f} ({s['classes'][n]['best_cluster_dice']:.3f})" for n in names]
-        table.add_row(str(s["k"]), f"{s['mean_dice']:.3f}", *cells, f"{s['ari']:.3f}", f"{s['voi']:.3f}")
+    def row(name: str, values: Iterable[float]) -> None:
+        table.add_row(name, *(f"{value:.3f}" for value in values))
+
+    table = Table("Dice", *(f"k = {s['k']}" for s in scores), box=SIMPLE_HEAD)
+    row("mean", (s["mean_dice"] for s in scores))
+    for name in scores[0]["class_names"]:
+        if name not in scores[0]["absent"]:
+            row(name, (s["classes"][name]["dice"] for s in scores))
+            row("  best cluster", (s["classes"][name]["best_cluster_dice"] for s in scores))
+    row("ARI", (s["ari"] for s in scores))
+    row("VI", (s["voi"] for s in scores))
     rich_print(table)
 
 

@@ -701,10 +701,16 @@ def score_file(
     try:
         volume = open_labels(path).volume
     except VolumeError:
-        labels = open_volume(path, labels=True, voxel_size=voxel_size)
-        reference = open_reference(specs, labels)
-        return [evaluate(labels.array, reference, largest_label(labels) if k is None else k)]
+        return [_score_label_image(open_volume(path, labels=True, voxel_size=voxel_size), specs, k)]
     return score_labels(path, open_reference(specs, volume), k)
+
+
+def _score_label_image(labels: Volume, specs: Sequence[str], k: int | None) -> dict[str, Any]:
+    reference = open_reference(specs, labels)
+    largest = largest_label(labels)
+    if largest < 1 or (k is not None and k < largest):
+        raise VolumeError(labels.source, f"holds labels up to {largest}", "give a map with labels 1 to k, and its k")
+    return evaluate(labels.array, reference, largest if k is None else k)
 
 
 def largest_label(labels: Volume) -> int:

@@ -15,10 +15,10 @@ from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
 
 
 class _Rate(ProgressColumn):
-    """Units a second, with the unit's name."""
+    """Units a second, with the unit's name; nothing where there is but one."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
+        speed = task.finished_speed or task.speed if task.total != 1 else None
         return Text("" if speed is None else f"{_short(speed)} {task.fields['unit']}s/s", style="progress.data.speed")
 
 
@@ -65,7 +65,8 @@ class ProgressBars:
             start, begun = self._started[event.stage]
             seconds = time.monotonic() - begun
             rate = _short((start.total - start.done) / max(seconds, 1e-9))
-            print(f"{event.stage}: {seconds:.1f} s, {rate} {start.unit_name}s/s", file=sys.stderr, flush=True)
+            told = f", {rate} {start.unit_name}s/s" if start.total != 1 else ""
+            print(f"{event.stage}: {seconds:.1f} s{told}", file=sys.stderr, flush=True)
 
 
 def _short(rate: float) -> str:
@@ -73,4 +74,4 @@ def _short(rate: float) -> str:
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if rate >= factor:
             return f"{rate / factor:.3g} {prefix}"
-    return f"{rate:.3g} "
+    return f"{rate:.3g}"

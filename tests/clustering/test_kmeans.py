@@ -41,7 +41,7 @@ def test_same_seed_same_centres() -> None:
 def test_fewer_different_voxels_than_clusters_are_refused() -> None:
     points = np.repeat(CENTRES[:3], 50, axis=0)
     assert fit_kmeans(points, 3).k == 3
-    with pytest.raises(VemosaicError, match=r"--clusters: 4 clusters were asked for, but only 3 .*; ask for fewer"):
+    with pytest.raises(VemosaicError, match=r"--clusters: 4 were asked for, but only 3 .*; ask for fewer"):
         fit_kmeans(points, 4)
 
 
