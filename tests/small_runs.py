@@ -22,10 +22,12 @@ from vemosaic.blocks.files import write_atomically
 from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.embedding import tiles_of
 from vemosaic.evaluation import Reference
+from vemosaic.inputs import ReferenceInput
 from vemosaic.models.presets import PRESETS
 from vemosaic.models.settings import Architecture, ModelSettings, Optimiser
 from vemosaic.patches import Sampling
-from vemosaic.pipeline import ReferenceInput, Run, Settings, run
+from vemosaic.pipeline import Run, run
+from vemosaic.settings import Settings
 from vemosaic.volumes.labels import LabelStore, open_labels
 from vemosaic.volumes.volume import Volume
 

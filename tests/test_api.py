@@ -21,8 +21,10 @@ from vemosaic.blocks.events import Event, StageStarted
 from vemosaic.datasets.phantom import Phantom
 from vemosaic.embedding import Embedder
 from vemosaic.errors import ReferenceMaskError, SettingsError, VolumeError
+from vemosaic.inputs import Input, open_input
 from vemosaic.models.model import Model
-from vemosaic.pipeline import Input, Run, Settings, open_input
+from vemosaic.pipeline import Run
+from vemosaic.settings import Settings
 from vemosaic.volumes import VoxelSizeWarning
 from vemosaic.volumes.intensity import measure_intensity
 

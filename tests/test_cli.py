@@ -27,7 +27,7 @@ import vemosaic
 from small_runs import MODEL, SHAPE, Cell, hashes, labels, record, results
 from vemosaic import cli, demo
 from vemosaic.models.model import load_model
-from vemosaic.pipeline import Settings
+from vemosaic.settings import Settings
 
 COMMANDS = ("run", "demo", "info", "train", "embed", "cluster", "evaluate", "report", "bench")
 TINY = ("--anchors", "32", "-k", "3,4", "--words", "8")

@@ -19,8 +19,11 @@ from vemosaic.blocks.lock import claim
 from vemosaic.clustering import assign
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, ReferenceMaskError, SettingsError, VolumeError
+from vemosaic.inputs import AnisotropyWarning, Input, ReferenceInput, open_input
 from vemosaic.models.model import load_model
-from vemosaic.pipeline import AnisotropyWarning, Input, ReferenceInput, Run, Settings, open_input, run, score_file
+from vemosaic.pipeline import Run, run
+from vemosaic.scoring import score_file
+from vemosaic.settings import Settings
 from vemosaic.volumes import open_volume
 from vemosaic.volumes.embedding_store import EmbeddingStore
 

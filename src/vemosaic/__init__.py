@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from vemosaic.datasets.phantom import phantom_cell
     from vemosaic.errors import VemosaicError
     from vemosaic.evaluation import open_reference
+    from vemosaic.inputs import ReferenceInput
     from vemosaic.models.model import Model, load_model
     from vemosaic.models.settings import ModelSettings
-    from vemosaic.pipeline import ReferenceInput, Settings, run
+    from vemosaic.pipeline import run
+    from vemosaic.settings import Settings
     from vemosaic.volumes import Volume, at_voxel_size, describe, open_volume
     from vemosaic.volumes.export import export_v04
     from vemosaic.volumes.labels import open_labels
@@ -51,7 +53,9 @@ _HOMES = {
     "vemosaic.evaluation": ("open_reference",),
     "vemosaic.models.model": ("Model", "load_model"),
     "vemosaic.models.settings": ("ModelSettings",),
-    "vemosaic.pipeline": ("ReferenceInput", "Settings", "run"),
+    "vemosaic.inputs": ("ReferenceInput",),
+    "vemosaic.pipeline": ("run",),
+    "vemosaic.settings": ("Settings",),
     "vemosaic.volumes": ("Volume", "at_voxel_size", "describe", "open_volume"),
     "vemosaic.volumes.export": ("export_v04",),
     "vemosaic.volumes.labels": ("open_labels",),

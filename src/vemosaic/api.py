@@ -28,8 +28,9 @@ from vemosaic.evaluation import Reference, open_reference
 from vemosaic.evaluation.reference import reference_from_arrays
 from vemosaic.models.model import Model
 from vemosaic.models.settings import ModelSettings
-from vemosaic.pipeline import Settings, choose_device, largest_label
+from vemosaic.scoring import largest_label
 from vemosaic.segmentation import fit_clusters, map_unit, sample_embedding, stream_embedding
+from vemosaic.settings import Settings, choose_device
 from vemosaic.training import train as train_model
 from vemosaic.volumes import open_volume
 from vemosaic.volumes.array_writing import SHARD

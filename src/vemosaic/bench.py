@@ -23,7 +23,7 @@ from vemosaic.models import han2022
 from vemosaic.models.default import Encoder
 from vemosaic.models.model import Model, build
 from vemosaic.models.settings import ModelSettings
-from vemosaic.pipeline import Settings
+from vemosaic.settings import Settings
 from vemosaic.training import train
 from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.intensity import Intensity, measure_intensity

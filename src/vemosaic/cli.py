@@ -18,7 +18,8 @@ from vemosaic.errors import SettingsError, VemosaicError
 
 if TYPE_CHECKING:
     from vemosaic.blocks.events import Listener
-    from vemosaic.pipeline import Run, Settings
+    from vemosaic.pipeline import Run
+    from vemosaic.settings import Settings
 
 app = typer.Typer(
     name="vemosaic",
@@ -122,7 +123,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Map a volume: train, cluster, give every voxel its cluster, score, report. Run again to resume."""
-    from vemosaic.pipeline import ReferenceInput
+    from vemosaic.inputs import ReferenceInput
     from vemosaic.pipeline import run as run_pipeline
 
     settings = _settings(
@@ -209,8 +210,10 @@ def train(
 ) -> None:
     """Train a model on one or more volumes; map others with it by `vemosaic run VOLUME --model`."""
     from vemosaic.blocks.lock import claim
-    from vemosaic.pipeline import Input, Run, choose_device, open_input
+    from vemosaic.inputs import Input, open_input
+    from vemosaic.pipeline import Run
     from vemosaic.run_folder import RunFolder
+    from vemosaic.settings import choose_device
 
     out = out or _default_out(volumes[0])
     if mask is not None and len(volumes) > 1:
@@ -267,7 +270,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a map against a reference segmentation."""
-    from vemosaic.pipeline import score_file
+    from vemosaic.scoring import score_file
 
     scores = score_file(segmentation, [_local_reference(r) for r in reference], clusters, _numbers(voxel_size))
     if as_json:
@@ -317,7 +320,7 @@ def _reopened(folder: Path, device: str, quiet: bool, **changes: Any) -> Iterato
 
 def _settings(preset: str, working: str, **chosen: Any) -> Settings:
     from vemosaic.models.presets import preset_settings
-    from vemosaic.pipeline import Settings
+    from vemosaic.settings import Settings
 
     with _options_checked():
         return Settings(model=preset_settings(preset), working_voxel_size=_working(working), **chosen)
@@ -442,12 +445,12 @@ def _print_scores(scores: list[dict[str, Any]]) -> None:
     def row(name: str, values: Iterable[float]) -> None:
         table.add_row(name, *(f"{value:.3f}" for value in values))
 
-    table = Table("Dice", *(f"k = {s['k']}" for s in scores), box=SIMPLE_HEAD)
+    table = Table("Dice", *(f"k = {s['k']}" for s in scores), box=SIMPLE_HEAD, pad_edge=False)
     row("mean", (s["mean_dice"] for s in scores))
     for name in scores[0]["class_names"]:
         if name not in scores[0]["absent"]:
             row(name, (s["classes"][name]["dice"] for s in scores))
-            row("  best cluster", (s["classes"][name]["best_cluster_dice"] for s in scores))
+            row("  best single", (s["classes"][name]["best_cluster_dice"] for s in scores))
     row("ARI", (s["ari"] for s in scores))
     row("VI", (s["voi"] for s in scores))
     rich_print(table)

@@ -7,7 +7,9 @@ from pathlib import Path
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.datasets.betaseg import FOUR_CLASSES, betaseg_cell
 from vemosaic.datasets.phantom import write_betaseg
-from vemosaic.pipeline import ReferenceInput, Run, Settings, run
+from vemosaic.inputs import ReferenceInput
+from vemosaic.pipeline import Run, run
+from vemosaic.settings import Settings
 
 SHAPE = (96, 160, 160)
 ANCHORS = 24_000

@@ -5,19 +5,15 @@ from __future__ import annotations
 import io
 import json
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
 
 import vemosaic
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
@@ -29,11 +25,11 @@ from vemosaic.clustering import Clusters, Words, assign
 from vemosaic.colours import palette
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, SettingsError, VolumeError
-from vemosaic.evaluation import Reference, evaluate, open_reference
+from vemosaic.inputs import Input, OpenedInput, ReferenceInput, open_input
 from vemosaic.models.model import Model, load_model
-from vemosaic.models.settings import ModelSettings
 from vemosaic.report import write_report
 from vemosaic.run_folder import RECORD, RunFolder
+from vemosaic.scoring import score_labels
 from vemosaic.segmentation import (
     EmbeddingSample,
     fit_clusters,
@@ -42,161 +38,17 @@ from vemosaic.segmentation import (
     write_embedding,
     write_map,
 )
+from vemosaic.settings import Settings, choose_device
 from vemosaic.training import check_budget, default_anchors, train
-from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.geometry import compare_voxel_sizes, parse_voxel_size
 from vemosaic.volumes.intensity import measure_intensity
-from vemosaic.volumes.labels import LabelStore, open_labels
+from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish
 from vemosaic.volumes.pyramid import build_pyramid
-from vemosaic.volumes.volume import Shape, Slices, Volume
 
 PREFERRED_K = 8
 KEPT_SAMPLE = 20_000
-ISOTROPY = 1.5  # longest to shortest edge of a voxel, from which on users are told
-
-
-class Settings(BaseModel):
-    """Everything that decides a run's result, beside its input."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: ModelSettings = ModelSettings()
-    anchors: int | None = Field(None, description="Training budget; the device's default where None.")
-    clusters: tuple[Annotated[int, Field(ge=2, le=255)], ...] = Field(
-        tuple(range(4, 11)), min_length=1, description="Numbers of clusters, k."
-    )
-    fit: Literal["sample", "stream"] = Field(
-        "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
-    )
-    words: int = Field(
-        64, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
-    )
-    dimensions: int = Field(6, ge=1, description="Length of what describes a voxel when there are texture words.")
-    smoothing: float = Field(
-        3.0,
-        ge=0,
-        le=8,
-        description="Gaussian over what describes the voxels before clustering, std in voxels; 0 for none.",
-    )
-    working_voxel_size: float | None = Field(
-        16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
-    )
-    seed: int = Field(1, ge=0, description="Of weights, patches and clustering.")
-
-    @field_validator("words")
-    @classmethod
-    def _one_word_says_nothing(cls, words: int) -> int:
-        if words == 1:
-            raise PydanticCustomError("words", "Input should be 0, or 2 to 255")
-        return words
-
-
-class AnisotropyWarning(UserWarning):
-    """Voxels that are far from cubes even at the working voxel size."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """How the user named a volume: its path and what the file does not say."""
-
-    source: str
-    voxel_size: tuple[float, ...] | None = None
-    channel: int | None = None
-    mask: str | None = None
-    missing_chunks: str = "error"
-
-
-@dataclass(frozen=True)
-class ReferenceInput:
-    """How the user named a reference segmentation: its files, and what its classes are renamed or merged to."""
-
-    specs: tuple[str, ...]
-    merge: Mapping[str, str] = field(default_factory=dict)
-
-    def open(self, volume: OpenedInput) -> Reference:
-        """Open it on the working lattice of a volume."""
-        return open_reference(self.specs, volume.working, source=volume.volume).merge(self.merge)
-
-
-@dataclass(frozen=True)
-class OpenedInput:
-    """A volume at its own resolution, on the working lattice, and the mask on that lattice."""
-
-    request: Input
-    volume: Volume
-    working: Volume
-    mask: Volume | None
-
-    def describe(self) -> dict[str, Any]:
-        """What ``run.json`` keeps of it."""
-        return {
-            "source": self.request.source,
-            "given": {name: value for name, value in asdict(self.request).items() if name != "source"},
-            "identity": self.working.identity(),
-            "mask_identity": self.mask.identity() if self.mask else None,
-            "format": self.volume.format,
-            "dtype": str(self.volume.dtype),
-            "shape": list(self.volume.shape),
-            "voxel_size": list(self.volume.known_voxel_size()),
-            "translation": list(self.volume.translation),
-            "working": {
-                "shape": list(self.working.shape),
-                "voxel_size": list(self.working.known_voxel_size()),
-                "translation": list(self.working.translation),
-            },
-        }  # fmt: skip
-
-
-def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
-    """Open a volume and its mask on the working lattice.
-
-    Raises
-    ------
-    VolumeError
-        If it cannot be read, is too small, or its voxel size is not known.
-
-    Warns
-    -----
-    AnisotropyWarning
-        Where voxels are not cubes at the working voxel size.
-    """
-    volume = open_volume(
-        request.source,
-        voxel_size=request.voxel_size,
-        channel=request.channel,
-        missing_chunks=request.missing_chunks,
-    )
-    working = at_voxel_size(volume, working_voxel_size)
-    size = working.known_voxel_size()
-    if max(size) > ISOTROPY * min(size):
-        warnings.warn(
-            f"{request.source}: voxels are {' x '.join(f'{s:.3g}' for s in size)} nm (z, y, x) and not cubes; the map "
-            "can be made, but textures are compared in all directions as if they were, and it will be less sure",
-            AnisotropyWarning,
-            stacklevel=2,
-        )
-    mask = None
-    if request.mask is not None:
-        inside = open_reference([f"mask={request.mask}"], working, source=volume)
-        mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
-    return OpenedInput(request, volume, working, mask)
-
-
-@dataclass(frozen=True)
-class _ReferenceArray:
-    """A reference segmentation as a lazy array."""
-
-    reference: Reference
-    dtype: np.dtype[np.generic] = field(default=np.dtype(np.uint8))
-
-    @property
-    def shape(self) -> Shape:
-        return self.reference.shape
-
-    def __getitem__(self, box: Slices) -> npt.NDArray[np.generic]:
-        return self.reference.read([b.start for b in box], [b.stop - b.start for b in box])
 
 
 class Run:
@@ -666,82 +518,12 @@ def _is_whole(store: Path) -> bool:
         return False
 
 
-def score_labels(
-    path: Path, reference: Reference, k: int | None = None, listen: Listener = ignore
-) -> list[dict[str, Any]]:
-    """Score one map of a label store, or each where `k` is None."""
-    wanted = open_labels(path).ks if k is None else (k,)
-    return [
-        evaluate(open_labels(path, k).volume.array, reference, k, progress=_progress(f"score k={k}", listen))
-        for k in wanted
-    ]
-
-
-def score_file(
-    path: Path, specs: Sequence[str], k: int | None = None, voxel_size: tuple[float, ...] | None = None
-) -> list[dict[str, Any]]:
-    """Score a map of ours, or a label image of any format with labels 1 to k, against a reference segmentation.
-
-    Parameters
-    ----------
-    path
-        The map.
-    specs
-        As of `vemosaic.evaluation.open_reference`.
-    k
-        Which map of ours, all if not given; or how many clusters a label image has, its largest label if not given.
-    voxel_size
-        Of a label image whose file does not say, in nm.
-
-    Raises
-    ------
-    VolumeError, ReferenceMaskError
-        If one of them cannot be read, or they do not lie over each other.
-    """
-    try:
-        volume = open_labels(path).volume
-    except VolumeError:
-        return [_score_label_image(open_volume(path, labels=True, voxel_size=voxel_size), specs, k)]
-    return score_labels(path, open_reference(specs, volume), k)
-
-
-def _score_label_image(labels: Volume, specs: Sequence[str], k: int | None) -> dict[str, Any]:
-    reference = open_reference(specs, labels)
-    largest = largest_label(labels)
-    if largest < 1 or (k is not None and k < largest):
-        raise VolumeError(labels.source, f"holds labels up to {largest}", "give a map with labels 1 to k, and its k")
-    return evaluate(labels.array, reference, largest if k is None else k)
-
-
-def largest_label(labels: Volume) -> int:
-    """Return the largest label of a volume, read block by block."""
-    return max(int(labels.array[unit.slices].max()) for unit in units(labels.shape, (192, 192, 192)))
-
-
 def count_labels(store: LabelStore, k: int) -> list[int]:
     """Count the voxels of clusters 1 to k, shard by shard."""
     counts = np.zeros(256, np.int64)
     for unit in units(store.levels[0].shape, store.shard):
         counts += np.bincount(store.read(k, 0, unit.origin, unit.shape).ravel(), minlength=256)
     return [int(n) for n in counts[1 : k + 1]]
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn ``"auto"`` into the GPU where there is one, else the CPU.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingsError("--device", f"{name} is not there", "use cpu, cuda or auto") from error
-    return device
 
 
 def _identities(inputs: Sequence[dict[str, Any]]) -> list[list[Any]]:
@@ -756,16 +538,3 @@ def _trains_alike(before: Mapping[str, Any], settings: Settings) -> bool:
 def _as_given(given: dict[str, Any]) -> dict[str, Any]:
     size = given["voxel_size"]
     return given | {"voxel_size": None if size is None else tuple(size)}
-
-
-def _progress(stage: str, listen: Listener) -> Callable[[int, int], None]:
-    """Turn the progress of an evaluation, in blocks, into events."""
-
-    def tell(done: int, total: int) -> None:
-        if done == 1:
-            listen(StageStarted(stage, total, unit_name="block"))
-        listen(UnitDone(stage, 1))
-        if done == total:
-            listen(StageEnded(stage))
-
-    return tell

@@ -1,0 +1,66 @@
+"""Everything that decides the result of a run, beside its input."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from vemosaic.errors import SettingsError
+from vemosaic.models.settings import ModelSettings
+
+
+class Settings(BaseModel):
+    """Everything that decides a run's result, beside its input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelSettings = ModelSettings()
+    anchors: int | None = Field(None, description="Training budget; the device's default where None.")
+    clusters: tuple[Annotated[int, Field(ge=2, le=255)], ...] = Field(
+        tuple(range(4, 11)), min_length=1, description="Numbers of clusters, k."
+    )
+    fit: Literal["sample", "stream"] = Field(
+        "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
+    )
+    words: int = Field(
+        64, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
+    )
+    dimensions: int = Field(6, ge=1, description="Length of what describes a voxel when there are texture words.")
+    smoothing: float = Field(
+        3.0,
+        ge=0,
+        le=8,
+        description="Gaussian over what describes the voxels before clustering, std in voxels; 0 for none.",
+    )
+    working_voxel_size: float | None = Field(
+        16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
+    )
+    seed: int = Field(1, ge=0, description="Of weights, patches and clustering.")
+
+    @field_validator("words")
+    @classmethod
+    def _one_word_says_nothing(cls, words: int) -> int:
+        if words == 1:
+            raise PydanticCustomError("words", "Input should be 0, or 2 to 255")
+        return words
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``"auto"`` into the GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError("--device", f"{name} is not there", "use cpu, cuda or auto") from error
+    return device
