@@ -85,7 +85,9 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
     results = {"job": chosen.job, "commit": commit.strip(), "machine": machine, "runs": runs}
-    (ROOT / "benchmarks" / "results" / f"{chosen.job}.json").write_text(json.dumps(results, indent=1) + "\n")
+    written = ROOT / "benchmarks" / "results" / f"{chosen.job}.json"
+    written.parent.mkdir(exist_ok=True)
+    written.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

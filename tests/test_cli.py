@@ -333,6 +333,7 @@ BAD_VOLUMES: dict[str, tuple[Callable[[], str], str]] = {
     "no such dataset": (other_dataset, "em.h5"),
     "unknown format": (text_file, "has no format that is known here"),
     "unknown scheme": (lambda: "ftp://host/cell.zarr", "has a scheme that is not read"),
+    "unreadable S3 key": (lambda: "s3://bucket/cell.zarr", "s3://bucket/cell.zarr"),
     "no server": (lambda: "http://127.0.0.1:9/cell.zarr", "http://127.0.0.1:9/cell.zarr"),
 }
 
@@ -346,6 +347,7 @@ class TestBadInput:
         from vemosaic.volumes import stores
 
         stores.shared_context.cache_clear()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         monkeypatch.setattr(stores, "RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"})
 
     @pytest.mark.parametrize("name", BAD_VOLUMES)
@@ -356,6 +358,12 @@ class TestBadInput:
         assert said in line
         assert volume.partition(":/l")[0] in line
         check_nothing_looks_finished()
+
+    def test_after_bad_input_the_folder_can_be_used(self, command: Command, cell: Cell) -> None:
+        BAD_VOLUMES["constant"][0]()
+        command("run", "e.npy", "--voxel-size", 16, *TINY, "-o", "out").refused()
+        assert run(command, cell, "-o", "out").code == 0
+        assert "holds a run of another input" in command("run", "e.npy", "--voxel-size", 16, "-o", "out").refused()
 
     @pytest.mark.parametrize("name", ["absent", "2-D", "bool", "truncated TIFF", "unknown format"])
     def test_info_refuses_as_run_does(self, command: Command, name: str) -> None:

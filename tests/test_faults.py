@@ -60,7 +60,7 @@ class TestKilled:
     """SIGKILL at any moment."""
 
     def test_a_rerun_ends_bitwise_the_same(self, quick: object, cell: Cell, finished: Path, tmp_path: Path) -> None:
-        check_killed_runs_resume(cell, finished, tmp_path, [75, 150, 250, 320])
+        check_killed_runs_resume(cell, finished, tmp_path, [5, 75, 150, 250, 320])
 
     @pytest.mark.slow
     @pytest.mark.parametrize("part", range(10))

@@ -246,6 +246,17 @@ class TestAgain:
         assert score["k"] == 5
         assert set(score["classes"]) >= {"nucleus", "granules"}
 
+    def test_a_lost_reference_is_told_before_the_work(
+        self, quick: object, cell: Cell, copied: Path, tmp_path: Path
+    ) -> None:
+        found = record(copied)
+        found["reference"] = [f"nucleus={tmp_path / 'lost.tif'}"]
+        (copied / "run.json").write_text(json.dumps(found))
+        heard = Heard()
+        with pytest.raises(VolumeError, match=r"lost\.tif: does not exist"):
+            run_cell(cell, copied, SETTINGS.model_copy(update={"seed": 2}), listen=heard)
+        assert heard.stages == []
+
     def test_a_corrected_reference_is_scored_anew(
         self, quick: object, cell: Cell, copied: Path, tmp_path: Path
     ) -> None:

@@ -136,6 +136,7 @@ def test_folders_that_hold_something_else_are_refused(tmp_path: Path) -> None:
 def test_an_empty_or_merely_claimed_folder_will_do(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).record == {}
     (tmp_path / ".vemosaic.lock").touch()
+    (tmp_path / "run.json.partial").touch()
     assert RunFolder(tmp_path).record == {}
 
 

@@ -253,6 +253,7 @@ def cluster(
     """Map a trained run anew with other numbers of clusters; what is not given stays as the run had it."""
     given = {"clusters": clusters and parse_clusters(clusters), "fit": fit, "words": words, "smoothing": smoothing}
     with _reopened(folder, device, quiet, **{n: v for n, v in given.items() if v is not None}) as job:
+        job.check_reference()
         job.fit()
         job.map()
         if job.reference():

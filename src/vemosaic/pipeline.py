@@ -99,7 +99,7 @@ class Run:
         described = [opened.describe() for opened in inputs]
         before = folder.record.get("inputs")
         other = before is not None and _identities(before) != _identities(described)
-        if before is not None and other and not overwrite:
+        if before is not None and other and not overwrite and folder.record.get("stages"):
             raise OutputError(
                 out,
                 f"holds a run of another input ({before[0]['source']})",
@@ -385,6 +385,18 @@ class Run:
         specs = self.folder.record.get("reference")
         return ReferenceInput(tuple(specs), self.folder.record.get("reference_merge", {})) if specs else None
 
+    def check_reference(self) -> None:
+        """Open the reference of an earlier run, which is scored against again: better now than after the work.
+
+        Raises
+        ------
+        ReferenceMaskError, VolumeError
+            If it is no longer there, or no longer fits.
+        """
+        reference = self.reference()
+        if reference:
+            reference.open(self.first)
+
     def report(self) -> Path:
         """Write the report, anew where there is one; a run that was complete still is."""
         self.folder.digest("map")
@@ -499,6 +511,7 @@ def run(
             command=command,
             listen=listen,
         )
+        job.check_reference()
         job.train(Path(model) if model else None)
         job.fit()
         job.map()

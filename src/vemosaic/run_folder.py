@@ -42,7 +42,7 @@ class RunFolder:
                 raise OutputError(path, "is a file", "name a folder for the run")
         if RECORD in present:
             self.record = _read(path / RECORD)
-        elif present - {LOCK_NAME}:
+        elif present - {LOCK_NAME, f"{RECORD}.partial"}:  # what a run leaves that was killed at its very beginning
             raise OutputError(path, "is not empty and holds no run", "name a new folder, or empty this one first")
 
     @classmethod

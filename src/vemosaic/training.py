@@ -1,4 +1,4 @@
-"""The training loop: anchors and positives in, a model out, resumable to the bit.
+"""The training loop: anchors and positives in, a model out; resumable to the bit on a CPU.
 
 Everything random is a function of the seed and the step, so that a checkpoint needs no generator states: parameters,
 the optimiser's moments and the step are all there is.
