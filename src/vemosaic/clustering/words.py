@@ -79,5 +79,7 @@ def code_words(
     sample = np.concatenate(list(histograms))
     pca = PCA(min(dimensions, len(centres) - 1), svd_solver="covariance_eigh").fit(sample)
     kept = pca.explained_variance_ > 1e-6 * pca.explained_variance_[0]
-    codes = (np.eye(len(centres)) - pca.mean_) @ pca.components_[kept].T / np.sqrt(pca.explained_variance_[kept])
+    kept[0] = True  # even where all surroundings are alike
+    spread = np.sqrt(np.maximum(pca.explained_variance_[kept], 1e-12))
+    codes = (np.eye(len(centres)) - pca.mean_) @ pca.components_[kept].T / spread
     return Words(centres, codes.astype(np.float32))
