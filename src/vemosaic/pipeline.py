@@ -40,6 +40,7 @@ from vemosaic.segmentation import (
 )
 from vemosaic.settings import Settings, choose_device
 from vemosaic.training import check_budget, default_anchors, train
+from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.geometry import compare_voxel_sizes, parse_voxel_size
 from vemosaic.volumes.intensity import measure_intensity
@@ -237,7 +238,7 @@ class Run:
                 batches = stream_embedding(
                     embedder,
                     volume,
-                    (192, 192, 192),
+                    SHARD,
                     mask=self.first.mask,
                     seed=self.settings.seed,
                     listen=self.listen,

@@ -11,6 +11,7 @@ from vemosaic.blocks.grid import units
 from vemosaic.errors import VolumeError
 from vemosaic.evaluation import Reference, evaluate, open_reference
 from vemosaic.volumes import open_volume
+from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.labels import open_labels
 from vemosaic.volumes.volume import Volume
 
@@ -64,7 +65,7 @@ def _score_label_image(labels: Volume, specs: Sequence[str], k: int | None) -> d
 
 def largest_label(labels: Volume) -> int:
     """Return the largest label of a volume, read block by block."""
-    return max(int(labels.array[unit.slices].max()) for unit in units(labels.shape, (192, 192, 192)))
+    return max(int(labels.array[unit.slices].max()) for unit in units(labels.shape, SHARD))
 
 
 def _progress(stage: str, listen: Listener) -> Callable[[int, int], None]:
