@@ -48,9 +48,11 @@ def realistic_model(architecture: Architecture | None = None, seed: int = 0) -> 
     return Model(vae.eval(), settings)
 
 
-def patch_at(image: npt.NDArray[np.float64], voxel: npt.ArrayLike, half_size: float) -> npt.NDArray[np.float64]:
-    """The 16 x 16 x 16 patch around a voxel, by SciPy's linear interpolation, the image mirrored at its border."""
-    line = np.linspace(-half_size, half_size, 16)
+def patch_at(
+    image: npt.NDArray[np.float64], voxel: npt.ArrayLike, half_size: float, points: int = 16
+) -> npt.NDArray[np.float64]:
+    """The patch of so many points an edge around a voxel, by SciPy's linear interpolation, the image mirrored."""
+    line = np.linspace(-half_size, half_size, points)
     grid = np.stack(np.meshgrid(line, line, line, indexing="ij")) + np.reshape(voxel, (3, 1, 1, 1))
     patch: npt.NDArray[np.float64] = ndimage.map_coordinates(image, grid, order=1, mode="mirror")
     return patch

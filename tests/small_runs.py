@@ -17,16 +17,17 @@ import tifffile
 
 import vemosaic.pipeline
 import vemosaic.report.projection
+import vemosaic.segmentation
 from vemosaic.blocks.events import Event, StageStarted
 from vemosaic.blocks.files import write_atomically
 from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.embedding import tiles_of
 from vemosaic.evaluation import Reference
 from vemosaic.inputs import ReferenceInput
-from vemosaic.models.presets import PRESETS
 from vemosaic.models.settings import Architecture, ModelSettings, Optimiser
 from vemosaic.patches import Sampling
 from vemosaic.pipeline import Run, run
+from vemosaic.presets import PRESETS
 from vemosaic.settings import Settings
 from vemosaic.volumes.labels import LabelStore, open_labels
 from vemosaic.volumes.volume import Volume
@@ -46,12 +47,13 @@ SHARD = (16, 32, 32)
 def made_quick(*, full_report: bool = False) -> Iterator[pytest.MonkeyPatch]:
     """Small model, small tiles and shards, a stand-in for the report: the same machinery in a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "default", MODEL)
+        patch.setitem(PRESETS, "default", Settings(model=MODEL))
         if full_report:
             patch.setattr(vemosaic.report.projection, "MOST", 100)
         else:
             patch.setattr(vemosaic.pipeline, "write_report", _write_short_report)
         patch.setattr(tiles_of, "__defaults__", (TILE,))
+        patch.setattr(vemosaic.segmentation, "SAMPLE_BY_PATCH", 300)
         patch.setitem(LabelStore.create.__func__.__kwdefaults__, "shard", SHARD)  # type: ignore[attr-defined]
         yield patch
 

@@ -14,6 +14,7 @@ from vemosaic.errors import SettingsError
 from vemosaic.models.han2022 import Encoder as PaperEncoder
 from vemosaic.models.model import Model
 from vemosaic.models.settings import Architecture, ModelSettings, Optimiser
+from vemosaic.presets import preset
 
 SMALL = Architecture(channels=(4, 5, 6, 7), latent=6, semantic=3)
 
@@ -70,6 +71,17 @@ def test_measures_what_it_says(image: np.ndarray, tmp_path: Path, monkeypatch: p
     assert views["machine"]["torch"] == torch.__version__
 
 
+def test_measures_presets_that_work_patch_by_patch(image: np.ndarray, tmp_path: Path) -> None:
+    source = str(tmp_path / "image.npy")
+    np.save(source, image)
+    narrow = preset("han2022", width=0.25).model
+    facts = measure("patches", source, (16.0,), None, 0.01, narrow)
+    assert facts["voxels_per_second"] > 0
+    assert (facts["preset"], facts["device"]) == ("han2022", "cpu")
+    with pytest.raises(SettingsError, match="preset default has a dense view; use bench embed"):
+        measure("patches", source, (16.0,), None, 0.01)
+
+
 def test_unknown_benchmark_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match="no benchmark 'sleep'; choose one of embed, train, views"):
+    with pytest.raises(SettingsError, match="no benchmark 'sleep'; choose one of embed, train, patches, views"):
         measure("sleep", None, None, None, 1.0)

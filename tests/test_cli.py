@@ -29,7 +29,7 @@ from vemosaic import cli, demo
 from vemosaic.models.model import load_model
 from vemosaic.settings import Settings
 
-COMMANDS = ("run", "demo", "info", "train", "embed", "cluster", "evaluate", "report", "bench")
+COMMANDS = ("run", "demo", "info", "train", "embed", "cluster", "evaluate", "report", "figures", "bench")
 TINY = ("--anchors", "32", "-k", "3,4", "--words", "8")
 
 

@@ -26,7 +26,7 @@ from vemosaic.embedding import Embedder
 from vemosaic.errors import SettingsError, VolumeError
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.evaluation.reference import reference_from_arrays
-from vemosaic.models.model import Model
+from vemosaic.models.model import Model, measure
 from vemosaic.models.settings import ModelSettings
 from vemosaic.scoring import largest_label
 from vemosaic.segmentation import fit_clusters, map_unit, sample_embedding, stream_embedding
@@ -36,7 +36,6 @@ from vemosaic.volumes import open_volume
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.arrays import Indexable
 from vemosaic.volumes.geometry import compare_voxel_sizes
-from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.labels import MOST_CLUSTERS
 from vemosaic.volumes.volume import Shape, Slices, Volume
 
@@ -109,7 +108,7 @@ def train(
         compare_voxel_sizes(volume, [opened[0].known_voxel_size()])
     model, _ = train_model(
         opened,
-        [measure_intensity(volume) for volume in opened],
+        [measure(settings or ModelSettings(), volume) for volume in opened],
         settings,
         anchors=anchors,
         seed=seed,
@@ -158,7 +157,7 @@ def embed(
             f"the embedding of {math.prod(shape) / 1e9:.3g} Gvoxel does not belong in memory",
             "give a smaller box, or store it in a run folder: vemosaic run --embedding",
         )
-    return Embedder(model, measure_intensity(opened)).box(opened, origin, shape)
+    return Embedder(model, model.measure(opened)).box(opened, origin, shape)
 
 
 def cluster(
@@ -173,6 +172,7 @@ def cluster(
     dimensions: int = DEFAULTS.dimensions,
     smoothing: float = DEFAULTS.smoothing,
     fit: Literal["sample", "stream"] = DEFAULTS.fit,
+    clusterer: Literal["kmeans", "mixture", "pymc", "hyperbolic"] = DEFAULTS.clusterer,
     seed: int = DEFAULTS.seed,
     listen: Listener = ignore,
 ) -> npt.NDArray[np.uint8]:
@@ -188,7 +188,7 @@ def cluster(
         What to map, as three slices along z, y, x; clusters are found in the whole volume all the same.
     mask
         On the same voxels: where it is zero nothing is drawn, and the map is 0.
-    words, dimensions, smoothing, fit, seed
+    words, dimensions, smoothing, fit, clusterer, seed
         As in `Settings`.
     listen
         Hears of the stages ``"sample"``, ``"stream"`` and ``"map"`` in voxels.
@@ -210,7 +210,9 @@ def cluster(
     ks = tuple(int(number) for number in np.atleast_1d(k))
     if not ks or min(ks) < 2 or max(ks) > MOST_CLUSTERS:
         raise SettingsError("k", f"{k} is not 2 to {MOST_CLUSTERS} clusters", "ask for a number of clusters in between")
-    settings = _settings(words=words, dimensions=dimensions, smoothing=smoothing, fit=fit, seed=seed)
+    settings = _settings(
+        words=words, dimensions=dimensions, smoothing=smoothing, fit=fit, clusterer=clusterer, seed=seed
+    )
     opened = _opened(volume, voxel_size)
     compare_voxel_sizes(opened, model.card.get("voxel_size_nm", ()))
     origin, shape = _extent(box, opened)
@@ -222,7 +224,7 @@ def cluster(
         )
     inside = _opened_mask(mask, opened)
     embedder, sample = sample_embedding(
-        replace(Embedder(model, measure_intensity(opened)), smoothing=settings.smoothing),
+        replace(Embedder(model, model.measure(opened)), smoothing=settings.smoothing),
         opened,
         words=settings.words,
         dimensions=settings.dimensions,
@@ -231,7 +233,8 @@ def cluster(
         listen=listen,
     )
     all_voxels = stream_embedding(embedder, opened, SHARD, mask=inside, seed=settings.seed, listen=listen)
-    found = fit_clusters(sample, ks, settings.seed, all_voxels if settings.fit == "stream" else None)
+    streamed = all_voxels if settings.fit == "stream" else None
+    found = fit_clusters(sample, ks, settings.seed, streamed, settings.clusterer)
     maps = np.empty((len(ks), *shape), np.uint8)
     mapped = stream(
         [_moved(unit, origin) for unit in units(shape, SHARD)],

@@ -22,8 +22,9 @@ from vemosaic.errors import SettingsError
 from vemosaic.models import han2022
 from vemosaic.models.default import Encoder
 from vemosaic.models.model import Model, build
+from vemosaic.models.model import measure as normaliser
 from vemosaic.models.settings import ModelSettings
-from vemosaic.settings import Settings
+from vemosaic.settings import Settings, choose_device
 from vemosaic.training import train
 from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.intensity import Intensity, measure_intensity
@@ -34,7 +35,13 @@ PAPER_VOXELS = 5_800.0  # both on an RTX 2080 Ti (Han et al. 2022, section 4.6)
 
 
 def measure(
-    what: str, source: str | None, voxel_size: tuple[float, ...] | None, working: float | None, seconds: float
+    what: str,
+    source: str | None,
+    voxel_size: tuple[float, ...] | None,
+    working: float | None,
+    seconds: float,
+    model: ModelSettings | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Run one benchmark and return its figures.
 
@@ -42,7 +49,8 @@ def measure(
     ----------
     what
         ``"embed"``: the dense view, beside the paper's encoder patch by patch. ``"train"``: anchors a second.
-        ``"views"``: the largest difference between patch view and dense view.
+        ``"patches"``: voxels a second of a preset that works patch by patch. ``"views"``: the largest difference
+        between patch view and dense view.
     source
         A volume; a phantom cell where None.
     voxel_size
@@ -51,11 +59,15 @@ def measure(
         Voxel size in nm to work at; None for the volume's own.
     seconds
         Least time to measure for.
+    model
+        A preset, for ``"train"`` and ``"patches"``; the `default` preset where None.
+    device
+        Where to compute, for the same two.
 
     Raises
     ------
     SettingsError
-        If there is no such benchmark.
+        If there is no such benchmark, or it is not one for that preset.
     """
     if what not in BENCHMARKS:
         raise SettingsError("bench", f"there is no benchmark {what!r}", f"choose one of {', '.join(BENCHMARKS)}")
@@ -69,7 +81,7 @@ def measure(
         "benchmark": what,
         "volume": source or "phantom",
         "shape": list(volume.shape),
-        **BENCHMARKS[what](volume, seconds),
+        **BENCHMARKS[what](volume, seconds, model or ModelSettings(), choose_device(device)),
         "machine": machine(),
     }
 
@@ -86,7 +98,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def bench_embed(volume: Volume, seconds: float) -> dict[str, Any]:
+def bench_embed(volume: Volume, seconds: float, *_: object) -> dict[str, Any]:
     """Embed two tiles, describe the same by words and smooth them as `run` does, and embed patches as the paper does.
 
     The three take turns, so that noise meets all alike.
@@ -117,9 +129,9 @@ def bench_embed(volume: Volume, seconds: float) -> dict[str, Any]:
     }
 
 
-def bench_train(volume: Volume, seconds: float) -> dict[str, Any]:
+def bench_train(volume: Volume, seconds: float, settings: ModelSettings, device: torch.device) -> dict[str, Any]:
     """Train as `run` does; the first batches, in which kernels are chosen, do not count."""
-    intensity, settings = measure_intensity(volume), ModelSettings()
+    intensity = normaliser(settings, volume)
     batch = settings.optimiser.batch
     marks: list[float] = []
     anchors = batch * 400
@@ -133,25 +145,48 @@ def bench_train(volume: Volume, seconds: float) -> dict[str, Any]:
             raise Enough
 
     with suppress(Enough):
-        train([volume], [intensity], settings, anchors=anchors, listen=listen)
+        train([volume], [intensity], settings, anchors=anchors, device=device, listen=listen)
     rate = batch * (len(marks) - 5) / (marks[-1] - marks[4])
     return {
         "anchors_per_second": rate,
-        "positives": settings.sampling.positives,
+        "preset": settings.preset,
+        "device": device.type,
         "batch": batch,
         "paper_anchors_per_second_on_gpu": PAPER_ANCHORS,
     }
 
 
-def bench_views(volume: Volume, seconds: float) -> dict[str, Any]:
+def bench_patches(volume: Volume, seconds: float, settings: ModelSettings, device: torch.device) -> dict[str, Any]:
+    """Embed voxels patch by patch as `run` does, interpolation and standardisation included."""
+    if settings.shared:
+        raise SettingsError("bench patches", f"preset {settings.preset} has a dense view", "use bench embed")
+    model = Model(build(settings, seed=0).to(device).eval(), settings)
+    embedder = Embedder(model, model.measure(volume))
+    box = units(volume.shape, (16, 16, 16) if device.type == "cpu" else (64, 64, 64))[0]
+    voxels = embedder.read(volume, box)
+
+    def embed() -> int:
+        return sum(int(embedding[..., 0].cpu().numel()) for _, embedding in embedder.tiles(box, voxels))
+
+    (rate,) = _rates([embed], seconds)
+    return {
+        "voxels_per_second": rate,
+        "preset": settings.preset,
+        "device": device.type,
+        "paper_voxels_per_second_on_gpu": PAPER_VOXELS,
+    }
+
+
+def bench_views(volume: Volume, seconds: float, *_: object) -> dict[str, Any]:
     """Compare patch view and dense view at random voxels, at least 2,000 of them."""
     intensity = measure_intensity(volume)
     return {"voxels": 2_000, "largest_difference": view_difference(_untrained(), volume, intensity, 2_000)}
 
 
-BENCHMARKS: dict[str, Callable[[Volume, float], dict[str, Any]]] = {
+BENCHMARKS: dict[str, Callable[[Volume, float, ModelSettings, torch.device], dict[str, Any]]] = {
     "embed": bench_embed,
     "train": bench_train,
+    "patches": bench_patches,
     "views": bench_views,
 }
 
@@ -161,7 +196,8 @@ def view_difference(model: Model, volume: Volume, intensity: Intensity, count: i
 
     The patch view interpolates each voxel's own 16 x 16 x 16 grid and knows nothing of the dense one.
     """
-    encoder: Encoder = model.encoder
+    encoder = model.encoder
+    assert isinstance(encoder, Encoder)
     rng = np.random.default_rng(seed)
     voxels = np.stack([rng.integers(0, n, count) for n in volume.shape], 1)
     largest = 0.0

@@ -41,11 +41,15 @@ Channel = Annotated[int | None, typer.Option(help="Channel of a volume that has 
 Mask = Annotated[str | None, typer.Option(help="A mask of the volume: learn and map only where it is not zero.")]
 Anchors = Annotated[int | None, typer.Option(help="Training budget in anchors.")]
 ClusterRange = Annotated[str, typer.Option("--clusters", "-k", help="Numbers of clusters: 8, or 4-10, or 4,6,8.")]
-Smoothing = Annotated[float, typer.Option(help="Gaussian over what describes the voxels, std in voxels.")]
+Smoothing = Annotated[
+    float | None, typer.Option(help="Gaussian over what describes the voxels, std in voxels; else the preset's.")
+]
 TextureWords = Annotated[
-    int, typer.Option("--words", help="Texture words that describe a voxel's surroundings; 0: its patch alone.")
+    int | None,
+    typer.Option("--words", help="Texture words that describe a voxel's surroundings; 0: none; else the preset's."),
 ]
 Fit = Annotated[str, typer.Option(help="Cluster a 'sample' of voxels, or all of them in a 'stream'.")]
+Clusterer = Annotated[str | None, typer.Option(help="kmeans, mixture, pymc or hyperbolic; else the preset's.")]
 References = Annotated[
     list[str] | None, typer.Option("--reference", help="labels.ome.zarr, or NAME=mask.tif, repeated; for scores.")
 ]
@@ -54,7 +58,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 MissingChunks = Annotated[str, typer.Option(help="'error', or 'fill' where absent chunks stand for the fill value.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Preset = Annotated[str, typer.Option(help="Which model: default.")]
+Preset = Annotated[str, typer.Option(help="Which model: default, han2022 (the paper's) or cihs (its baseline).")]
+Width = Annotated[float | None, typer.Option(help="Of preset han2022: factor on its channels, 1, 0.5 or 0.25.")]
+Latent = Annotated[int | None, typer.Option(help="Of preset cihs: dimensions of the ball, 2 or 8.")]
+Stride = Annotated[
+    int | None, typer.Option(help="Of presets han2022 and cihs: embed one voxel in each block of so many an edge.")
+]
 
 
 def main() -> None:
@@ -109,10 +118,16 @@ def run(
     reference: References = None,
     clusters: ClusterRange = "4-10",
     anchors: Anchors = None,
-    words: TextureWords = 64,
-    smoothing: Smoothing = 3.0,
+    words: TextureWords = None,
+    smoothing: Smoothing = None,
     fit: Fit = "sample",
-    preset: Preset = "default",
+    clusterer: Clusterer = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Which model: default, han2022, cihs; that of --model where it is given.")
+    ] = None,
+    width: Width = None,
+    latent: Latent = None,
+    stride: Stride = None,
     missing_chunks: MissingChunks = "error",
     model: Annotated[Path | None, typer.Option(help="A model.safetensors to use instead of training one.")] = None,
     embedding: Annotated[bool, typer.Option("--embedding", help="Keep the embedding of every voxel, too.")] = False,
@@ -127,11 +142,15 @@ def run(
     from vemosaic.pipeline import run as run_pipeline
 
     settings = _settings(
-        preset,
+        preset or _preset_of(model),
         working_voxel_size,
+        width=width,
+        latent=latent,
+        stride=stride,
         anchors=anchors,
         clusters=parse_clusters(clusters),
         fit=fit,
+        clusterer=clusterer,
         words=words,
         smoothing=smoothing,
         seed=seed,
@@ -203,6 +222,8 @@ def train(
     mask: Mask = None,
     anchors: Anchors = None,
     preset: Preset = "default",
+    width: Width = None,
+    latent: Latent = None,
     seed: Seed = 1,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run of another input.")] = False,
@@ -218,7 +239,7 @@ def train(
     out = out or _default_out(volumes[0])
     if mask is not None and len(volumes) > 1:
         raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
-    settings = _settings(preset, working_voxel_size, anchors=anchors, seed=seed)
+    settings = _settings(preset, working_voxel_size, width=width, latent=latent, anchors=anchors, seed=seed)
     RunFolder(out)
     choose_device(device)
     requests = [Input(_local(v), _numbers(voxel_size), channel, _local(mask) if mask else None) for v in volumes]
@@ -245,13 +266,15 @@ def cluster(
     folder: RunPath,
     clusters: Annotated[str | None, typer.Option("--clusters", "-k", help="Numbers of clusters: 8 or 4-10.")] = None,
     fit: Annotated[str | None, typer.Option(help="Cluster a 'sample' of voxels, or all in a 'stream'.")] = None,
+    clusterer: Annotated[str | None, typer.Option(help="kmeans, mixture, pymc or hyperbolic.")] = None,
     words: Annotated[int | None, typer.Option(help="Texture words; 0: a voxel's own patch alone.")] = None,
     smoothing: Annotated[float | None, typer.Option(help="Gaussian over what describes the voxels, in voxels.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Map a trained run anew with other numbers of clusters; what is not given stays as the run had it."""
-    given = {"clusters": clusters and parse_clusters(clusters), "fit": fit, "words": words, "smoothing": smoothing}
+    chosen = {"fit": fit, "clusterer": clusterer, "words": words, "smoothing": smoothing}
+    given = chosen | {"clusters": clusters and parse_clusters(clusters)}
     with _reopened(folder, device, quiet, **{n: v for n, v in given.items() if v is not None}) as job:
         job.check_reference()
         job.fit()
@@ -290,19 +313,54 @@ def report(folder: RunPath, quiet: Quiet = False) -> None:
 
 
 @app.command()
+def figures(
+    folder: RunPath,
+    figure: Annotated[str, typer.Option(help="3, 4, 5, generation, or all.")] = "all",
+    clusters: Annotated[int | None, typer.Option("--clusters", "-k", help="Which map; else the best one.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Whose errors figure 4 shows, repeated; else all that match.")
+    ] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Draw the paper's figures 3, 4 and 5 of a run, and what its model generates, with the numbers behind them."""
+    from vemosaic.report.paper_figures import write_figures
+
+    with _reopened(folder, device, quiet) as job:
+        reference = job.reference()
+        written = write_figures(
+            folder,
+            job.first.working,
+            reference.open(job.first) if reference else None,
+            figure=figure,
+            k=clusters,
+            classes=classes or (),
+            device=device,
+            listen=job.listen,
+        )
+    if not quiet:
+        print("\n".join(f"{'numbers' if path.suffix in ('.json', '.csv') else 'figure'}: {path}" for path in written))
+
+
+@app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="embed, train or views.")],
+    what: Annotated[str, typer.Argument(help="embed, train, patches or views.")],
     volume: Annotated[str | None, typer.Argument(help="A real volume; a phantom cell where not given.")] = None,
     voxel_size: VoxelSize = None,
     working_voxel_size: Working = "native",
     seconds: Annotated[float, typer.Option(help="Least time to measure for.")] = 20.0,
+    preset: Preset = "default",
+    width: Width = None,
+    latent: Latent = None,
+    device: Annotated[str, typer.Option(help="Of train and patches: cpu or cuda.")] = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast this machine embeds and trains, beside the paper's encoder."""
     from vemosaic.bench import measure
 
-    size = _working(working_voxel_size)
-    facts = measure(what, _local(volume) if volume else None, _numbers(voxel_size), size, seconds)
+    settings = _settings(preset, working_voxel_size, width=width, latent=latent)
+    source, size = _local(volume) if volume else None, settings.working_voxel_size
+    facts = measure(what, source, _numbers(voxel_size), size, seconds, settings.model, device)
     print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{k:>24}  {_readable(v)}" for k, v in facts.items()))
 
 
@@ -319,12 +377,17 @@ def _reopened(folder: Path, device: str, quiet: bool, **changes: Any) -> Iterato
         yield job
 
 
-def _settings(preset: str, working: str, **chosen: Any) -> Settings:
-    from vemosaic.models.presets import preset_settings
-    from vemosaic.settings import Settings
+def _settings(name: str, working: str, **chosen: Any) -> Settings:
+    from vemosaic.presets import preset
 
     with _options_checked():
-        return Settings(model=preset_settings(preset), working_voxel_size=_working(working), **chosen)
+        return preset(name, **chosen).model_copy(update={"working_voxel_size": _working(working)})
+
+
+def _preset_of(model: Path | None) -> str:
+    from vemosaic.models.model import load_model
+
+    return "default" if model is None else load_model(model).settings.preset
 
 
 @contextmanager
@@ -336,7 +399,8 @@ def _options_checked() -> Iterator[None]:
         yield
     except ValidationError as error:
         first = error.errors()[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-")
+        field = [part for part in first["loc"] if isinstance(part, str)][-1]
+        name = "--" + field.replace("_", "-")
         raise SettingsError(name, f"{first['input']!r} will not do", first["msg"].lower()) from error
 
 

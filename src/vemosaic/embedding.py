@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,9 @@ from torch import Tensor
 
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering.words import Words
+from vemosaic.models import default
 from vemosaic.models.model import Model
+from vemosaic.models.patch_view import embed_places
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape, Volume
 
@@ -41,12 +43,16 @@ class Embedder:
     smoothing
         Standard deviation in voxels of a Gaussian over what describes the voxels; 0 for none. A voxel's own patch
         says which texture it touches; the mean over its neighbourhood says in which it lies.
+    stride
+        Of encoders that work patch by patch: embed one voxel in every block of so many an edge, on one lattice over the
+        volume, and give its vector to the whole block.
     """
 
     model: Model
     intensity: Intensity
     words: Words | None = None
     smoothing: float = 0.0
+    stride: int = 1
 
     @property
     def channels(self) -> int:
@@ -61,7 +67,7 @@ class Embedder:
     @property
     def halo(self) -> int:
         """Voxels read beyond each face."""
-        return self.model.encoder.halo + self.reach
+        return self.model.encoder.halo + self.stride - 1 + self.reach
 
     @property
     def device(self) -> torch.device:
@@ -69,14 +75,42 @@ class Embedder:
         return next(self.model.vae.parameters()).device
 
     @torch.inference_mode()
-    def tile(self, voxels: npt.NDArray[np.float32]) -> Tensor:
-        """Embed one box of raw voxels ``(Z + 2 halo, Y + 2 halo, X + 2 halo)`` to ``(Z, Y, X, C)``, float32."""
+    def tile(self, voxels: npt.NDArray[np.float32], origin: Sequence[int]) -> Tensor:
+        """Embed one box of raw voxels ``(Z + 2 halo, Y + 2 halo, X + 2 halo)`` to ``(Z, Y, X, C)``, float32.
+
+        `origin` is the place of its first embedded voxel in the volume.
+        """
         normalised = torch.from_numpy(self.intensity.normalise(voxels)).to(self.device)
-        embedding = self.model.encoder.dense(normalised[None, None])  # (1, C, Z, Y, X)
+        encoder = self.model.encoder
+        if isinstance(encoder, default.Encoder):
+            embedding = encoder.dense(normalised[None, None])  # (1, C, Z, Y, X)
+        else:
+            embedding = encoder.dense(normalised[None, None], self.stride, [o - self.reach for o in origin])
         described = embedding[0].permute(1, 2, 3, 0).contiguous()
         if self.words is not None:
             described = self.words.encode(described)
         return smooth(described, gaussian_taps(self.smoothing))
+
+    @torch.inference_mode()
+    def voxels(self, voxels: npt.NDArray[np.float32], places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Embed single voxels of a box patch by patch, neither described by words nor smoothed.
+
+        Parameters
+        ----------
+        voxels
+            Raw, ``(Z, Y, X)``.
+        places
+            Which of them, ``(N, 3)``, at least the encoder's halo from every face.
+
+        Returns
+        -------
+        ndarray, (N, C), float32
+        """
+        normalised = torch.from_numpy(self.intensity.normalise(voxels)).to(self.device)
+        encoder = self.model.encoder
+        assert not isinstance(encoder, default.Encoder)
+        embedded = embed_places(encoder, normalised, torch.from_numpy(places).to(self.device))
+        return np.asarray(embedded.cpu())
 
     def read(self, volume: Volume, box: Unit) -> npt.NDArray[np.float32]:
         """Read what a box needs: its voxels and the halo, mirrored at the volume's border."""
@@ -100,7 +134,8 @@ class Embedder:
         """
         for part in tiles_of(box.origin, box.shape):
             cut = tuple(slice(o, o + n + 2 * self.halo) for o, n in zip(part.origin, part.shape, strict=True))
-            yield part, self.tile(voxels[cut])
+            place = [o + p for o, p in zip(box.origin, part.origin, strict=True)]
+            yield part, self.tile(voxels[cut], place)
 
     def box(self, volume: Volume, origin: Shape, shape: Shape) -> npt.NDArray[np.float32]:
         """Embed any box of a volume at once, ``(Z, Y, X, C)``: for samples, slices and tests."""

@@ -13,17 +13,58 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from vemosaic.errors import SettingsError, VolumeError
+from vemosaic.errors import VolumeError
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape, Volume
+
+FLOOR = 16**-1.5
+"""Least standard deviation that a patch is divided by, of intensities in 0..1 (Han et al. 2022, their code)."""
+
+
+@dataclass(frozen=True)
+class Grids:
+    """Where patches lie.
+
+    Attributes
+    ----------
+    points
+        Places of the grid points, ``(B, R, Z, Y, X, 3)``, z y x in voxels; R replicates of each sample.
+    centres
+        Centres of the patches, ``(B, R, 3)``, int64.
+    half_size
+        Half their physical sizes in voxels, ``(B, R)``.
+    """
+
+    points: Tensor
+    centres: Tensor
+    half_size: Tensor
+
+
+class AnySampling(Protocol):
+    """What `PatchSampler` asks of a way to draw patches."""
+
+    @property
+    def margin(self) -> int:
+        """Voxels between an anchor and the border."""
+
+    @property
+    def halo(self) -> int:
+        """Voxels around an anchor that the patches of its sample may read."""
+
+    def draw(self, anchor: Tensor, generator: torch.Generator) -> Grids:
+        """Lay the grids of the samples whose anchors are ``(B, 3)``, whole voxels."""
+
+    def finish(self, patches: Tensor, generator: torch.Generator) -> Tensor:
+        """Standardise and recolour patches ``(B, R, Z, Y, X)``."""
 
 
 class Sampling(BaseModel):
@@ -31,6 +72,7 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["positives"] = "positives"
     points: int = Field(16, ge=2, description="Grid points of a patch along each axis.")
     half_size: tuple[float, float] = Field(
         (2.0, 6.0), description="Half the physical size of a patch, drawn uniformly from this range."
@@ -43,6 +85,15 @@ class Sampling(BaseModel):
     contrast: float = Field(1.0, ge=0.0, description="Contrast is scaled by 2^U(-contrast, contrast).")
     brightness: float = Field(0.25, ge=0.0, description="Intensity is shifted by U(-brightness, brightness).")
     noise: float = Field(0.1, ge=0.0, description="Additive Gaussian noise (std).")
+    standardise: bool = Field(
+        False, description="Standardise each patch by its own mean and spread, at training and at inference."
+    )
+
+    @model_validator(mode="after")
+    def _sizes_are_a_range(self) -> Self:
+        if not 0 < self.half_size[0] <= self.half_size[1]:
+            raise ValueError(f"half sizes {self.half_size} are not a range; give two, the smaller first")
+        return self
 
     @property
     def margin(self) -> int:
@@ -54,6 +105,14 @@ class Sampling(BaseModel):
         """Voxels around an anchor that its positives may read."""
         return math.ceil(self.half_size[1] * math.sqrt(3) + self.radius + 0.5) + 1
 
+    def draw(self, anchor: Tensor, generator: torch.Generator) -> Grids:
+        """Lay the grids of anchors, axis-aligned, and of their positives, turned, scaled and deformed."""
+        return draw_grids(anchor, self, generator)
+
+    def finish(self, patches: Tensor, generator: torch.Generator) -> Tensor:
+        """Standardise where that is asked for, and recolour."""
+        return recolour(standardised(patches) if self.standardise else patches, self, generator)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -62,15 +121,18 @@ class Batch:
     Attributes
     ----------
     patches
-        ``(B, 1 + positives, Z, Y, X)``, normalised and recoloured; replicate 0 is the anchor.
+        ``(B, R, Z, Y, X)``, normalised and recoloured; replicate 0 is the anchor.
     centres
-        Centre of each patch, ``(B, 1 + positives, 3)``, z y x in voxels of its volume.
+        Centre of each patch, ``(B, R, 3)``, z y x in voxels of its volume.
+    half_size
+        Half the physical size of each patch in voxels, ``(B, R)``.
     volume
         Index of the volume of each sample, ``(B,)``.
     """
 
     patches: Tensor
     centres: Tensor
+    half_size: Tensor
     volume: Tensor
 
 
@@ -123,7 +185,7 @@ class PatchSampler:
         self,
         volumes: Sequence[Volume],
         intensities: Sequence[Intensity],
-        sampling: Sampling,
+        sampling: AnySampling,
         *,
         seed: int,
         device: torch.device | str = "cpu",
@@ -138,7 +200,7 @@ class PatchSampler:
         self.device = torch.device(device)
         self.masks = tuple(masks) if masks is not None else (None,) * len(self.volumes)
         for volume, mask in zip(self.volumes, self.masks, strict=True):
-            _check(volume, mask, sampling)
+            _check(volume, mask)
         halo = sampling.halo
         largest = [max(v.shape[a] for v in self.volumes) for a in range(3)]
         inner = tuple(min(max(tile - 2 * halo, 16), n) for n in largest)
@@ -168,11 +230,11 @@ class PatchSampler:
         entropy = np.random.SeedSequence([self.seed, step]).generate_state(1, np.uint64)[0]
         generator = torch.Generator(self.device).manual_seed(int(entropy >> np.uint64(1)))
         slot, anchor = self._draw_anchors(anchors, generator)  # (B,), (B, 3) in the tile
-        grid, centres = draw_grids(anchor, self.sampling, generator)  # (B, R, Z, Y, X, 3), (B, R, 3)
-        patches = self._interpolate(slot, grid)
-        patches = recolour(patches, self.sampling, generator)
+        grids = self.sampling.draw(anchor, generator)
+        patches = self.sampling.finish(self._interpolate(slot, grids.points), generator)
         assert self._tables is not None
-        return Batch(patches, centres + self._origins[slot][:, None], self._tables.volume[slot])
+        centres = grids.centres + self._origins[slot][:, None]
+        return Batch(patches, centres, grids.half_size, self._tables.volume[slot])
 
     def _interpolate(self, slot: Tensor, grid: Tensor) -> Tensor:
         """Trilinear interpolation: the pool is one tall volume, tile above tile, and no patch leaves its tile.
@@ -289,7 +351,7 @@ class _Tables:
     allowed_count: Tensor
 
 
-def draw_grids(anchor: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_grids(anchor: Tensor, sampling: Sampling, generator: torch.Generator) -> Grids:
     """Lay the grids of anchors and positives.
 
     Parameters
@@ -303,10 +365,8 @@ def draw_grids(anchor: Tensor, sampling: Sampling, generator: torch.Generator) -
 
     Returns
     -------
-    grid : Tensor, (B, R, Z, Y, X, 3)
-        Places of the grid points, z y x in voxels; R = 1 + positives.
-    centres : Tensor, (B, R, 3)
-        Centres of the patches.
+    Grids
+        R = 1 + positives.
     """
     device = anchor.device
     count, replicates, points = len(anchor), 1 + sampling.positives, sampling.points
@@ -342,7 +402,7 @@ def draw_grids(anchor: Tensor, sampling: Sampling, generator: torch.Generator) -
     flips = uniform(count, replicates, 3).round() * 2 - 1
     turn = turn * flips[:, :, None, :] * half_size[:, :, None, None]  # flip, then rotate; scale anywhere
     grid = flat @ turn.transpose(-1, -2) + centres[:, :, None]
-    return grid.view(count, replicates, points, points, points, 3), centres.long()
+    return Grids(grid.view(count, replicates, points, points, points, 3), centres.long(), half_size)
 
 
 def rotations(count: int, replicates: int, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -364,6 +424,12 @@ def axis_aligned(count: int, generator: torch.Generator, device: torch.device) -
     return F.one_hot(order, 3).to(signs.dtype) * signs[..., None]
 
 
+def standardised(patches: Tensor) -> Tensor:
+    """Bring each patch ``(..., Z, Y, X)`` to mean 0 and standard deviation 1; the latter is at least `FLOOR`."""
+    spread, mean = torch.std_mean(patches, dim=(-3, -2, -1), keepdim=True)
+    return (patches - mean) / spread.clamp(min=FLOOR)
+
+
 def recolour(patches: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """Change contrast and brightness of each patch and add noise: ``(B, R, Z, Y, X)`` to the same."""
 
@@ -375,7 +441,7 @@ def recolour(patches: Tensor, sampling: Sampling, generator: torch.Generator) ->
     return patches * 2 ** uniform(sampling.contrast) + uniform(sampling.brightness) + sampling.noise * noise
 
 
-def _check(volume: Volume, mask: Volume | None, sampling: Sampling) -> None:
+def _check(volume: Volume, mask: Volume | None) -> None:
     if min(volume.shape) < 9:
         raise VolumeError(
             volume.source,
@@ -388,8 +454,6 @@ def _check(volume: Volume, mask: Volume | None, sampling: Sampling) -> None:
             f"the mask has {mask.shape} voxels where its volume has {volume.shape}",
             "give a mask on the same lattice",
         )
-    if sampling.half_size[0] > sampling.half_size[1] or sampling.half_size[0] <= 0:
-        raise SettingsError("half_size", f"{sampling.half_size} is not a range", "give two sizes, the smaller first")
 
 
 def _tiles(index: int, volume: Volume, inner: Sequence[int], margin: int) -> list[_Tile]:

@@ -21,12 +21,12 @@ from vemosaic.blocks.files import disk_errors, stamp, write_atomically
 from vemosaic.blocks.grid import units
 from vemosaic.blocks.lock import claim
 from vemosaic.blocks.records import Ledger, fingerprint
-from vemosaic.clustering import Clusters, Words, assign
+from vemosaic.clustering import Clustering, Words, assign, check_clusterer, clustering_from_json
 from vemosaic.colours import palette
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, SettingsError, VolumeError
 from vemosaic.inputs import Input, OpenedInput, ReferenceInput, open_input
-from vemosaic.models.model import Model, load_model
+from vemosaic.models.model import Model, load_model, measure
 from vemosaic.report import write_report
 from vemosaic.run_folder import RECORD, RunFolder
 from vemosaic.scoring import score_labels
@@ -43,7 +43,6 @@ from vemosaic.training import check_budget, default_anchors, train
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.geometry import compare_voxel_sizes, parse_voxel_size
-from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish
 from vemosaic.volumes.pyramid import build_pyramid
@@ -185,7 +184,7 @@ class Run:
         with self.folder.stage("train", mark, [self.folder.model, self.folder.losses]):
             trained, losses = train(
                 [i.working for i in self.inputs],
-                [measure_intensity(i.working) for i in self.inputs],
+                [measure(self.settings.model, i.working) for i in self.inputs],
                 self.settings.model,
                 anchors=anchors,
                 seed=self.settings.seed,
@@ -195,7 +194,7 @@ class Run:
                 listen=self.listen,
             )
             trained.save(self.folder.model)
-            lines = "".join(line.model_dump_json() + "\n" for line in losses)
+            lines = "".join(line.model_dump_json(exclude_none=True) + "\n" for line in losses)
             write_atomically(self.folder.losses, lines.encode())
         self.folder.checkpoint.unlink(missing_ok=True)
 
@@ -212,16 +211,18 @@ class Run:
     def embedder(self) -> Embedder:
         """The trained encoder, made ready for the first input."""
         model: Model = load_model(self.folder.model, self.device)
-        return Embedder(model, measure_intensity(self.first.working))
+        return Embedder(model, model.measure(self.first.working), stride=self.settings.stride)
 
     def fit(self) -> None:
         """Sample the embedding and find the cluster centres for each k."""
         mark = fingerprint(
             "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
             self.settings.words, self.settings.dimensions, self.settings.smoothing, self.settings.seed,
+            self.settings.clusterer,
         )  # fmt: skip
         if self.folder.is_done("fit", mark):
             return
+        check_clusterer(self.settings.clusterer)
         volume, settings = self.first.working, self.settings
         with self.folder.stage("fit", mark, [self.folder.centres, self.folder.sample]):
             embedder, sample = sample_embedding(
@@ -243,17 +244,17 @@ class Run:
                     seed=self.settings.seed,
                     listen=self.listen,
                 )
-            found = fit_clusters(sample, self.settings.clusters, self.settings.seed, batches)
+            found = fit_clusters(sample, settings.clusters, settings.seed, batches, settings.clusterer)
             self._write_sample(sample.thinned(KEPT_SAMPLE, self.settings.seed), found)
             document = {
                 "words": embedder.words
                 and {"centres": embedder.words.centres.tolist(), "codes": embedder.words.codes.tolist()},
                 "smoothing": embedder.smoothing,
-                "clusters": {str(c.k): c.centres.tolist() for c in found},
+                "clusters": {str(c.k): c.to_json() for c in found},
             }
             write_atomically(self.folder.centres, json.dumps(document).encode())
 
-    def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clusters]) -> None:
+    def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clustering]) -> None:
         labels = assign(torch.from_numpy(sample.embedding), found)
         arrays = {f"cluster_k{c.k}": part.numpy() for c, part in zip(found, labels, strict=True)}
         buffer = io.BytesIO()
@@ -267,10 +268,10 @@ class Run:
         )
         write_atomically(self.folder.sample, buffer.getvalue())
 
-    def clusterings(self) -> list[Clusters]:
-        """The cluster centres that `fit` found, for each k, ascending."""
-        centres = json.loads(self.folder.centres.read_text())["clusters"]
-        return [Clusters(np.array(centres[k], np.float32)) for k in sorted(centres, key=int)]
+    def clusterings(self) -> list[Clustering]:
+        """The clusterings that `fit` found, for each k, ascending."""
+        found = json.loads(self.folder.centres.read_text())["clusters"]
+        return [clustering_from_json(found[k]) for k in sorted(found, key=int)]
 
     def describer(self) -> Embedder:
         """The encoder with the words and the smoothing that `fit` settled on: what the map is made with."""
@@ -315,7 +316,7 @@ class Run:
             )
             self._write_clusters(found, store)
 
-    def _write_clusters(self, found: Sequence[Clusters], store: LabelStore) -> None:
+    def _write_clusters(self, found: Sequence[Clustering], store: LabelStore) -> None:
         """Write what there is to know of each cluster: centre, voxels, colour."""
         document = {
             str(c.k): {
@@ -429,6 +430,7 @@ class Run:
             about["mask_identity"],
             about["working"],
             self.device.type,
+            self.settings.stride,
         ]
 
 
@@ -495,13 +497,14 @@ def run(
     # Whatever is wrong with what was given is told before a folder is made, or an earlier run in it touched.
     RunFolder(out)
     choose_device(device)
+    check_clusterer(settings.clusterer)
     opened = open_input(
         Input(source, parse_voxel_size(voxel_size), channel, mask, missing_chunks), settings.working_voxel_size
     )
     if reference:
         reference.open(opened)
     if model:
-        load_model(model)
+        settings = Settings.model_validate(settings.model_dump() | {"model": load_model(model).settings})
     with claim(out):
         job = Run.start(
             out,

@@ -14,7 +14,16 @@ from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.executor import process, stream
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger
-from vemosaic.clustering import Clusters, Words, assign, code_words, find_words, fit_kmeans, stream_kmeans
+from vemosaic.clustering import (
+    CLUSTERERS,
+    Clustering,
+    Clusters,
+    Words,
+    assign,
+    code_words,
+    find_words,
+    stream_kmeans,
+)
 from vemosaic.embedding import Embedder, gaussian_taps, smooth
 from vemosaic.errors import VolumeError
 from vemosaic.volumes.embedding_store import EmbeddingStore
@@ -24,6 +33,9 @@ from vemosaic.volumes.volume import Volume
 CELL = 32
 CELLS = 64
 SAMPLE = 200_000
+SAMPLE_BY_PATCH = 20_000
+"""Voxels of the sample where each costs the encoding of a patch of its own."""
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -136,6 +148,8 @@ def sample_embedding(
     VolumeError
         If the mask holds no voxel.
     """
+    if not (embedder.model.encoder.shared or words or embedder.reach):
+        return embedder, _sample_by_patch(embedder, volume, mask, min(count, SAMPLE_BY_PATCH), seed, listen)
     cells = _read_cells(embedder, volume, mask, count, seed, listen)
     if words:
         semantic = [cell.described(None, 0.0) for cell in cells]
@@ -155,11 +169,7 @@ def _read_cells(
     embedder: Embedder, volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener
 ) -> list[_Cell]:
     """Embed the cells of the sample, and draw voxels from each in proportion to what it holds."""
-    allowed = _choose_cells(volume, mask, seed)
-    total = sum(cell.voxels if inside is None else int(inside.sum()) for cell, inside in allowed.items())
-    if total == 0:
-        raise VolumeError((mask or volume).source, "the mask holds no voxel", "give a mask with non-zero voxels")
-    share = min(1.0, count / total)
+    drawn = _draw(volume, mask, count, seed)
     plain = replace(embedder, words=None, smoothing=0.0)
     reach = embedder.reach
 
@@ -169,22 +179,59 @@ def _read_cells(
         return Unit(cell.index, (z, y, x), (depth, height, width))
 
     read = stream(
-        list(allowed),
+        list(drawn),
         read=lambda cell: plain.read(volume, grown(cell)),
-        compute=lambda cell, voxels: (voxels, plain.tile(voxels).cpu()),
+        compute=lambda cell, voxels: (voxels, plain.tile(voxels, grown(cell).origin).cpu()),
         stage="sample",
         listen=listen,
     )
     cells = []
-    for number, (cell, (voxels, semantic)) in enumerate(read):
-        inside = allowed[cell]
-        places = np.arange(cell.voxels) if inside is None else np.flatnonzero(inside)
-        rng = np.random.default_rng([seed, 3, number])
-        chosen = np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False))
+    for cell, (voxels, semantic) in read:
         halo = embedder.halo
         inner = tuple(slice(halo, halo + n) for n in cell.shape)
-        cells.append(_Cell(cell, semantic, voxels[inner].copy(), chosen))
+        cells.append(_Cell(cell, semantic, voxels[inner].copy(), drawn[cell]))
     return cells
+
+
+def _sample_by_patch(
+    embedder: Embedder, volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener
+) -> EmbeddingSample:
+    """Embed the voxels drawn, and no others."""
+    drawn = _draw(volume, mask, count, seed)
+    halo = embedder.halo
+
+    def places(cell: Unit) -> npt.NDArray[np.int64]:
+        return np.stack(np.unravel_index(drawn[cell], cell.shape), 1)
+
+    def embed(cell: Unit, voxels: npt.NDArray[np.float32]) -> EmbeddingSample:
+        within = places(cell) + halo
+        raw = voxels[tuple(within.T)]
+        return EmbeddingSample(places(cell) + np.array(cell.origin), embedder.voxels(voxels, within), raw)
+
+    read = stream(
+        list(drawn), read=lambda cell: embedder.read(volume, cell), compute=embed, stage="sample", listen=listen
+    )
+    parts = [part for _, part in read]
+    return EmbeddingSample(
+        np.concatenate([part.voxel for part in parts]),
+        np.concatenate([part.embedding for part in parts]),
+        np.concatenate([part.intensity for part in parts]),
+    )
+
+
+def _draw(volume: Volume, mask: Volume | None, count: int, seed: int) -> dict[Unit, npt.NDArray[np.int64]]:
+    """Choose cells, and in each the voxels of the sample, as flat places; in proportion to what the mask leaves."""
+    allowed = _choose_cells(volume, mask, seed)
+    total = sum(cell.voxels if inside is None else int(inside.sum()) for cell, inside in allowed.items())
+    if total == 0:
+        raise VolumeError((mask or volume).source, "the mask holds no voxel", "give a mask with non-zero voxels")
+    share = min(1.0, count / total)
+    drawn = {}
+    for number, (cell, inside) in enumerate(allowed.items()):
+        places = np.arange(cell.voxels) if inside is None else np.flatnonzero(inside)
+        rng = np.random.default_rng([seed, 3, number])
+        drawn[cell] = np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False))
+    return drawn
 
 
 def _choose_cells(volume: Volume, mask: Volume | None, seed: int) -> dict[Unit, Mask | None]:
@@ -214,7 +261,8 @@ def fit_clusters(
     ks: Sequence[int],
     seed: int = 0,
     batches: Iterable[npt.NDArray[np.float32]] | None = None,
-) -> list[Clusters]:
+    clusterer: str = "kmeans",
+) -> list[Clustering]:
     """Cluster a sample, or all voxels streamed, for each k; clusters are numbered from dark to bright.
 
     Parameters
@@ -226,10 +274,13 @@ def fit_clusters(
     seed
         Of the clustering.
     batches
-        The embeddings of all voxels, where they are to be streamed.
+        The embeddings of all voxels, where they are to be streamed; for k-means only.
+    clusterer
+        One of `vemosaic.clustering.CLUSTERERS`.
     """
+    found: Sequence[Clustering]
     if batches is None:
-        found = [fit_kmeans(sample.embedding, k, seed) for k in ks]
+        found = [CLUSTERERS[clusterer](sample.embedding, k, seed) for k in ks]
     else:
         found = stream_kmeans(sample.embedding, batches, ks, seed)
     return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
@@ -266,7 +317,7 @@ def map_unit(
     embedder: Embedder,
     unit: Unit,
     voxels: npt.NDArray[np.float32],
-    clusterings: Sequence[Clusters],
+    clusterings: Sequence[Clustering],
     mask: Volume | None = None,
 ) -> list[npt.NDArray[np.uint8]]:
     """Give every voxel of a unit its cluster, ``(Z, Y, X)`` for each clustering; `voxels` as `Embedder.read` gave them.
@@ -287,7 +338,7 @@ def map_unit(
 def write_map(
     embedder: Embedder,
     volume: Volume,
-    clusterings: Sequence[Clusters],
+    clusterings: Sequence[Clustering],
     store: LabelStore,
     ledger: Ledger,
     *,

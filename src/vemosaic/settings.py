@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vemosaic.errors import SettingsError
@@ -25,6 +25,10 @@ class Settings(BaseModel):
     fit: Literal["sample", "stream"] = Field(
         "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
     )
+    clusterer: Literal["kmeans", "mixture", "pymc", "hyperbolic"] = Field(
+        "kmeans",
+        description="Mini-batch k-means, a Gaussian mixture, the same by PyMC's mini-batches, or hyperbolic k-means.",
+    )
     words: int = Field(
         64, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
     )
@@ -34,6 +38,11 @@ class Settings(BaseModel):
         ge=0,
         le=8,
         description="Gaussian over what describes the voxels before clustering, std in voxels; 0 for none.",
+    )
+    stride: Literal[1, 2, 3, 4, 6, 8] = Field(
+        1,
+        description="Of presets that work patch by patch: embed one voxel in each block of so many voxels an edge, and "
+        "give its cluster to the block.",
     )
     working_voxel_size: float | None = Field(
         16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
@@ -46,6 +55,18 @@ class Settings(BaseModel):
         if words == 1:
             raise PydanticCustomError("words", "Input should be 0, or 2 to 255")
         return words
+
+    @model_validator(mode="after")
+    def _clusterer_fits(self) -> Self:
+        """Raise a `SettingsError`, which pydantic passes on as it is: no single field is at fault."""
+        chosen = f"--clusterer {self.clusterer}"
+        if self.fit == "stream" and self.clusterer != "kmeans":
+            raise SettingsError(chosen, "only k-means can follow a stream", "use --fit sample, or --clusterer kmeans")
+        if self.stride > 1 and self.model.shared:
+            raise SettingsError("--stride", f"preset {self.model.preset} embeds every voxel exactly", "leave it out")
+        if self.words and self.clusterer == "hyperbolic":
+            raise SettingsError(chosen, "texture words do not lie in the Poincaré ball", "add --words 0")
+        return self
 
 
 def choose_device(name: str) -> torch.device:

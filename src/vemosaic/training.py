@@ -24,11 +24,12 @@ from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone,
 from vemosaic.blocks.files import write_atomically
 from vemosaic.blocks.records import fingerprint
 from vemosaic.errors import SettingsError
-from vemosaic.losses import kl_divergence, multi_similarity, reconstruction
+from vemosaic.models.cihs import HyperbolicVAE
 from vemosaic.models.model import Model, build, new_card
-from vemosaic.models.settings import ModelSettings, Objective, Optimiser
+from vemosaic.models.settings import ModelSettings, Optimiser
 from vemosaic.models.vae import VAE
-from vemosaic.patches import Batch, PatchSampler
+from vemosaic.objectives import loss_terms
+from vemosaic.patches import PatchSampler
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Volume
 
@@ -45,7 +46,8 @@ class Losses(BaseModel):
     loss: float
     reconstruction: float
     kl: float
-    multi_similarity: float
+    multi_similarity: float | None = None
+    triplet: float | None = None
 
 
 def default_anchors(volumes: int, device: torch.device) -> int:
@@ -121,9 +123,12 @@ def train(
     for step in range(first, steps):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(settings.optimiser, step, steps)
-        terms = _losses(vae, sampler.batch(step, batch), settings.objective, _noise_seed(seed, step))
+        generator = torch.Generator(device).manual_seed(_noise_seed(seed, step))
+        terms = loss_terms(vae, sampler.batch(step, batch), settings.objective, generator)
         optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
+        if settings.optimiser.clip:
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.optimiser.clip)
         optimiser.step()
         if step % logged_every == 0 or step == steps - 1:
             values = {name: value.item() for name, value in terms.items()}
@@ -139,7 +144,7 @@ def train(
         seed=seed,
         voxel_size_nm=[list(v.known_voxel_size()) for v in volumes],
         volumes=[v.source for v in volumes],
-        last_losses=losses[-1].model_dump(),
+        last_losses=losses[-1].model_dump(exclude_none=True),
     )
     return Model(vae.eval(), settings, card), losses
 
@@ -164,23 +169,6 @@ def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
     return rate
 
 
-def _losses(vae: VAE, batch: Batch, objective: Objective, seed: int) -> dict[str, Tensor]:
-    """The objective and its terms (Eqs. 1 to 4) on one batch."""
-    patches = batch.patches
-    sizes = (*patches.shape[:2], vae.latent)
-    generator = torch.Generator(patches.device).manual_seed(seed)
-    latent = vae(patches, torch.randn(sizes, generator=generator, device=patches.device))
-    terms = {
-        "reconstruction": reconstruction(patches, latent.reconstruction),
-        "kl": kl_divergence(latent.mean, latent.scale),
-        "multi_similarity": multi_similarity(
-            latent.mean[..., : vae.semantic], objective.alpha, objective.beta, objective.margin
-        ),
-    }
-    loss = terms["reconstruction"] + objective.theta_kl * terms["kl"] + objective.theta_ms * terms["multi_similarity"]
-    return {"loss": loss, **terms}
-
-
 def _noise_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step, 2]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -191,7 +179,7 @@ def _check_finite(values: dict[str, float], step: int) -> None:
 
 
 def _save_checkpoint(
-    path: Path, about: str, step: int, losses: list[Losses], vae: VAE, optimiser: torch.optim.Adam
+    path: Path, about: str, step: int, losses: list[Losses], vae: VAE | HyperbolicVAE, optimiser: torch.optim.Adam
 ) -> None:
     """Write parameters, moments and step, whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in vae.state_dict().items()}
@@ -202,12 +190,12 @@ def _save_checkpoint(
     header = {
         "about": about,
         "step": str(step),
-        "losses": json.dumps([line.model_dump() for line in losses]),
+        "losses": json.dumps([line.model_dump(exclude_none=True) for line in losses]),
     }
     write_atomically(path, save(tensors, header))
 
 
-def _resume(path: Path, about: str, vae: VAE, optimiser: torch.optim.Adam) -> tuple[int, list[Losses]]:
+def _resume(path: Path, about: str, vae: VAE | HyperbolicVAE, optimiser: torch.optim.Adam) -> tuple[int, list[Losses]]:
     """Load a checkpoint of the same training, if there is one; return the next step and the losses so far."""
     try:
         with safe_open(str(path), framework="pt") as file:

@@ -1,9 +1,10 @@
-"""What a clustering is, whatever method found it: centres, and the rule that gives each voxel to the nearest."""
+"""What a clustering is, whatever method found it: k clusters that give each vector of an embedding its number."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +12,15 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """Cluster centres in embedding space.
+class Clustering(ABC):
+    """Clusters in embedding space, numbered from 1: 0 in a map stands for "not mapped".
+
+    Each family of clusterings (k-means, mixtures, hyperbolic k-means) is one subclass.
 
     Attributes
     ----------
     centres
-        ``(k, C)``, float32. Cluster number i + 1 has centre i: 0 in a map stands for "not mapped".
+        Where each cluster lies, ``(k, C)``, float32. Cluster number i + 1 has centre i.
     """
 
     centres: npt.NDArray[np.float32]
@@ -28,7 +30,25 @@ class Clusters:
         """Number of clusters."""
         return len(self.centres)
 
-    def ordered_by(self, sample: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> Clusters:
+    @classmethod
+    @abstractmethod
+    def assign_all(cls, embedding: Tensor, clusterings: Sequence[Self]) -> list[Tensor]:
+        """Do what `assign` does for several clusterings of this family, sharing what work they can."""
+
+    @abstractmethod
+    def renumbered(self, order: npt.NDArray[np.int64]) -> Self:
+        """Return the same clusters, of which number i + 1 is the one that had number ``order[i] + 1``."""
+
+    @abstractmethod
+    def to_json(self) -> Any:
+        """Return what `vemosaic.clustering.clustering_from_json` makes the same clustering of: lists and numbers."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, data: Any) -> Self:
+        """Take up what `to_json` gave."""
+
+    def ordered_by(self, sample: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> Self:
         """Renumber the clusters by the mean of a value over a sample, so that numbers mean the same from run to run.
 
         Parameters
@@ -36,17 +56,18 @@ class Clusters:
         sample
             Embeddings, ``(N, C)``.
         values
-            ``(N,)``, such as the raw intensity of each voxel: cluster 1 is then the darkest.
+            ``(N,)``, such as the raw intensity of each voxel: cluster 1 is then the darkest. Clusters that no
+            embedding of the sample belongs to come last.
         """
         labels = assign(torch.from_numpy(sample), [self])[0].numpy()
         counts = np.bincount(labels, minlength=self.k + 1)[1:]
         sums = np.bincount(labels, weights=values, minlength=self.k + 1)[1:]
         means = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-        return Clusters(self.centres[np.argsort(means, kind="stable")])
+        return self.renumbered(np.argsort(means, kind="stable"))
 
 
-def assign(embedding: Tensor, clusterings: Sequence[Clusters]) -> list[Tensor]:
-    """Give each vector the number of its nearest centre, for several clusterings at once.
+def assign(embedding: Tensor, clusterings: Sequence[Clustering]) -> list[Tensor]:
+    """Give each vector the number of its cluster, for several clusterings at once.
 
     Parameters
     ----------
@@ -60,9 +81,7 @@ def assign(embedding: Tensor, clusterings: Sequence[Clusters]) -> list[Tensor]:
     list of Tensor, (...), uint8
         1..k for each clustering; ties go to the smaller number.
     """
-    centres = torch.from_numpy(np.concatenate([c.centres for c in clusterings])).to(embedding.device)
-    # |x - c|^2 without its |x|^2, which is the same for all centres.
-    scores = torch.addmm(centres.square().sum(1), embedding.flatten(0, -2), centres.T, alpha=-2)
-    parts = torch.split(scores, [c.k for c in clusterings], dim=1)
-    shape = embedding.shape[:-1]
-    return [(part.argmin(1) + 1).to(torch.uint8).view(shape) for part in parts]
+    family = type(clusterings[0])
+    if any(type(clustering) is not family for clustering in clusterings):
+        return [assign(embedding, [clustering])[0] for clustering in clusterings]
+    return family.assign_all(embedding, clusterings)

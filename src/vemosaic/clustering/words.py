@@ -17,8 +17,8 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from vemosaic.clustering.clusters import Clusters, assign
-from vemosaic.clustering.kmeans import fit_kmeans
+from vemosaic.clustering.clusters import assign
+from vemosaic.clustering.kmeans import Clusters, fit_kmeans
 
 
 @dataclass(frozen=True)

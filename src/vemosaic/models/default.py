@@ -32,6 +32,7 @@ class Encoder(nn.Module):
     points = 16  # grid points of a patch along each axis
     half_size = 3.75  # half the physical size of a patch at inference, in voxels: points lie half a voxel apart
     halo = 4  # voxels that the dense view needs beyond each face
+    shared = True  # neighbours share their work exactly
 
     def __init__(self, channels: tuple[int, int, int, int], latent: int, semantic: int) -> None:
         super().__init__()

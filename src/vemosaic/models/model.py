@@ -14,9 +14,14 @@ from safetensors.torch import save
 import vemosaic
 from vemosaic.blocks.files import write_atomically
 from vemosaic.errors import VemosaicError
-from vemosaic.models.default import Decoder, Encoder
-from vemosaic.models.settings import ModelSettings
+from vemosaic.models import cihs, default, han2022
+from vemosaic.models.settings import Architecture, CihsArchitecture, Han2022Architecture, ModelSettings
 from vemosaic.models.vae import VAE, channels_last
+from vemosaic.patches import Sampling
+from vemosaic.volumes.intensity import Intensity, measure_intensity, measure_range
+from vemosaic.volumes.volume import Volume
+
+Encoder = default.Encoder | han2022.Encoder | cihs.Encoder
 
 FORMAT = 1
 HEADER = "vemosaic"
@@ -36,7 +41,7 @@ class Model:
         Where the model comes from: version, anchors, seed, working voxel size in nm, volumes, last losses. JSON-able.
     """
 
-    vae: VAE
+    vae: VAE | cihs.HyperbolicVAE
     settings: ModelSettings
     card: dict[str, Any] = field(default_factory=dict)
 
@@ -45,6 +50,10 @@ class Model:
         """The encoder, with its patch view and its dense view."""
         encoder: Encoder = self.vae.encoder
         return encoder
+
+    def measure(self, volume: Volume) -> Intensity:
+        """Measure what normalises a volume for this model; see `measure`."""
+        return measure(self.settings, volume)
 
     def save(self, path: str | Path) -> None:
         """Write the model as safetensors, settings and card in its header, and the card beside it as Markdown.
@@ -86,13 +95,35 @@ class Model:
         return "\n".join(lines)
 
 
-def build(settings: ModelSettings, seed: int) -> VAE:
+def build(settings: ModelSettings, seed: int) -> VAE | cihs.HyperbolicVAE:
     """Make the networks of a preset, their weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        sizes = settings.architecture
-        vae = VAE(Encoder(sizes.channels, sizes.latent, sizes.semantic), Decoder(sizes.channels, sizes.latent))
+        vae = _networks(settings.architecture)
     return channels_last(vae)
+
+
+def _networks(sizes: Architecture | Han2022Architecture | CihsArchitecture) -> VAE | cihs.HyperbolicVAE:
+    if isinstance(sizes, Han2022Architecture):
+        encoder = han2022.Encoder(sizes.width, sizes.latent, sizes.semantic)
+        return VAE(encoder, han2022.Decoder(sizes.width, sizes.latent))
+    if isinstance(sizes, CihsArchitecture):
+        return cihs.HyperbolicVAE(cihs.Encoder(sizes.latent), cihs.Decoder(sizes.latent))
+    return VAE(
+        default.Encoder(sizes.channels, sizes.latent, sizes.semantic), default.Decoder(sizes.channels, sizes.latent)
+    )
+
+
+def measure(settings: ModelSettings, volume: Volume) -> Intensity:
+    """Measure what normalises a volume: its own median and spread, or its range where patches are standardised.
+
+    Raises
+    ------
+    VolumeError
+        If all voxels looked at are the same, or one is not finite.
+    """
+    standardised = isinstance(settings.sampling, Sampling) and settings.sampling.standardise
+    return measure_range(volume) if standardised else measure_intensity(volume)
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vemosaic.models.default import Decoder, Encoder
+from vemosaic.models import default, han2022
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,10 @@ class VAE(nn.Module):
         ``(N, d)`` to ``(N, 1, Z, Y, X)``.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    encoder: default.Encoder | han2022.Encoder
+    decoder: default.Decoder | han2022.Decoder
+
+    def __init__(self, encoder: default.Encoder | han2022.Encoder, decoder: default.Decoder | han2022.Decoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -55,7 +59,10 @@ class VAE(nn.Module):
         return Latent(mean.unflatten(0, shape), scale.unflatten(0, shape), restored.unflatten(0, shape))
 
 
-def channels_last(module: VAE) -> VAE:
+Networks = TypeVar("Networks", bound=nn.Module)
+
+
+def channels_last(module: Networks) -> Networks:
     """Lay the weights of 3-D convolutions out channels-last: worth a factor of two on a CPU, and free elsewhere."""
     module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return module

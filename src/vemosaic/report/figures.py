@@ -28,6 +28,7 @@ LOSS_NAMES = {
     "reconstruction": "reconstruction",
     "kl": "KL divergence",
     "multi_similarity": "multi-similarity",
+    "triplet": "triplet",
 }
 
 

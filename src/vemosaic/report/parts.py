@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,9 +62,14 @@ class Parts:
 
     def class_colours(self, k: int, names: list[str]) -> list[Colour]:
         """Give each class the colour of the cluster it is matched with, the rest grey."""
-        score, clustering = self.content.scores.get(k), self.content.clusterings[k]
-        matching = score.matching if score else {}
-        spare = iter([c for c in palette(min(255, k + len(names))) if c not in clustering.colours])
-        return [REST] + [
-            clustering.colours[matching[name] - 1] if name in matching else next(spare, REST) for name in names[1:]
-        ]
+        return class_colours(self.content, k, names)
+
+
+def class_colours(content: RunContent, k: int, names: Sequence[str]) -> list[Colour]:
+    """Give each class the colour of the cluster it is matched with, the rest grey."""
+    score, clustering = content.scores.get(k), content.clusterings[k]
+    matching = score.matching if score else {}
+    spare = iter([c for c in palette(min(255, k + len(names))) if c not in clustering.colours])
+    return [REST] + [
+        clustering.colours[matching[name] - 1] if name in matching else next(spare, REST) for name in names[1:]
+    ]

@@ -48,14 +48,7 @@ def measure_intensity(volume: Volume, seed: int = 0) -> Intensity:
     VolumeError
         If all voxels looked at are the same, or one is not finite.
     """
-    rng = np.random.default_rng(seed)
-    shape = tuple(min(p, n) for p, n in zip(PROBE, volume.shape, strict=True))
-    origins = [
-        [int(rng.integers(0, n - s + 1)) for n, s in zip(volume.shape, shape, strict=True)] for _ in range(PROBES)
-    ]
-    boxes = [volume.read(origin, shape) for origin in origins]
-    kept = [box for box in boxes if box.any()]
-    voxels = np.concatenate([box.ravel() for box in kept]) if kept else np.zeros(1, np.float32)
+    voxels = _probe(volume, seed)
     low, centre, high = np.percentile(voxels, [15.9, 50, 84.1])
     spread = (high - low) / 2 or float(voxels.std(dtype=np.float64))
     if not spread > 0:
@@ -65,3 +58,32 @@ def measure_intensity(volume: Volume, seed: int = 0) -> Intensity:
             "check that this is the image and not an empty channel or a mask",
         )
     return Intensity(float(centre), float(spread))
+
+
+def measure_range(volume: Volume, seed: int = 0) -> Intensity:
+    """Find what brings a volume's intensities to 0..1: 256 for 8 bits, 65,536 for 16, the largest seen for more.
+
+    For models that standardise every patch by itself, which takes away all but the least spread a patch may have
+    (Han et al. 2022 divide 8 bits by 256).
+
+    Raises
+    ------
+    VolumeError
+        As `measure_intensity`.
+    """
+    measure_intensity(volume, seed)
+    largest = float(np.abs(_probe(volume, seed)).max())
+    spread = next((scale for scale in (1.0, 256.0, 65_536.0) if largest <= scale), largest)
+    return Intensity(0.0, spread, limit=np.inf)
+
+
+def _probe(volume: Volume, seed: int) -> npt.NDArray[np.float32]:
+    """Voxels of 64 boxes, padding left out, ``(N,)``."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(min(p, n) for p, n in zip(PROBE, volume.shape, strict=True))
+    origins = [
+        [int(rng.integers(0, n - s + 1)) for n, s in zip(volume.shape, shape, strict=True)] for _ in range(PROBES)
+    ]
+    boxes = [volume.read(origin, shape) for origin in origins]
+    kept = [box for box in boxes if box.any()]
+    return np.concatenate([box.ravel() for box in kept]) if kept else np.zeros(1, np.float32)

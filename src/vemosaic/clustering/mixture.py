@@ -1,0 +1,198 @@
+"""A mixture of Gaussians: fitted to a sample by expectation maximisation, scikit-learn's."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from vemosaic.clustering.clusters import Clustering, assign
+from vemosaic.clustering.kmeans import fit_kmeans
+
+FLOOR = 1e-6
+"""Least variance of a component along any direction, over the variance of the sample."""
+
+STEPS = 200
+PRODUCTS = 2**22
+"""Numbers that assigning holds in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Mixture(Clustering):
+    """A mixture of Gaussians: a vector belongs to the component that most probably made it.
+
+    Attributes
+    ----------
+    weights
+        ``(k,)``, float32, their sum 1.
+    centres
+        Means, ``(k, C)``, float32.
+    whitening
+        For each component a matrix W that whitens what it makes, ``(k, C, C)``, float32, upper triangular with a
+        positive diagonal: the precision, which is the inverse covariance, is W times its transpose.
+    """
+
+    weights: npt.NDArray[np.float32]
+    centres: npt.NDArray[np.float32]
+    whitening: npt.NDArray[np.float32]
+
+    @classmethod
+    def assign_all(cls, embedding: Tensor, clusterings: Sequence[Self]) -> list[Tensor]:
+        r"""Give each vector ``(..., C)`` the component with the largest posterior of each mixture.
+
+        Up to what is the same for all components, the logarithm of the posterior of component j is
+
+        .. math:: \log \pi_j + \log |W_j| - \tfrac{1}{2} \| (x - \mu_j) W_j \|^2
+        """
+        constants, middle, whitening, shifts = (part.to(embedding.device) for part in _posteriors(clusterings))
+        components, channels = shifts.shape
+        flat = embedding.flatten(0, -2)
+        labels = [torch.empty(len(flat), dtype=torch.uint8, device=flat.device) for _ in clusterings]
+        rows = max(1, PRODUCTS // (components * channels))
+        for start in range(0, len(flat), rows):
+            x = flat[start : start + rows] - middle
+            white = torch.addmm(shifts.flatten(), x, whitening).view(-1, components, channels)
+            scores = constants - 0.5 * white.square_().sum(2)  # (rows, components)
+            parts = torch.split(scores, [c.k for c in clusterings], dim=1)
+            for whole, part in zip(labels, parts, strict=True):
+                whole[start : start + rows] = part.argmax(1) + 1
+        return [whole.view(embedding.shape[:-1]) for whole in labels]
+
+    def renumbered(self, order: npt.NDArray[np.int64]) -> Self:
+        """Put the components into another order."""
+        return type(self)(self.weights[order], self.centres[order], self.whitening[order])
+
+    def to_json(self) -> Any:
+        """Return weights, centres and whitening, named."""
+        return {
+            "family": "mixture",
+            "weights": self.weights.tolist(),
+            "centres": self.centres.tolist(),
+            "whitening": self.whitening.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Take up what `to_json` gave."""
+        return cls(*(np.array(data[name], np.float32) for name in ("weights", "centres", "whitening")))
+
+
+def _posteriors(mixtures: Sequence[Mixture]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Put together what the posteriors of all components of several mixtures, K in all, are made of, in float32.
+
+    Returns
+    -------
+    constants : Tensor, (K,)
+        What does not depend on the vector.
+    middle : Tensor, (C,)
+        Subtracted from every vector, lest float32 lose what is small beside it.
+    whitening : Tensor, (C, K C)
+        The matrices W side by side.
+    shifts : Tensor, (K, C)
+        Added to the product of a vector with them, for a mean of 0.
+    """
+    weights = np.concatenate([m.weights for m in mixtures]).astype(np.float64)
+    means = np.concatenate([m.centres for m in mixtures]).astype(np.float64)
+    whitening = np.concatenate([m.whitening for m in mixtures]).astype(np.float64)
+    middle = means.mean(0).astype(np.float32)
+    with np.errstate(divide="ignore"):  # a component of weight 0 takes nothing
+        constants = np.log(weights) + np.log(np.diagonal(whitening, axis1=1, axis2=2)).sum(1)
+    shifts = -np.einsum("kc,kcd->kd", means - middle, whitening)
+    side_by_side = whitening.transpose(1, 0, 2).reshape(len(middle), -1)
+    about = (constants, middle, side_by_side, shifts)
+    first, second, third, fourth = (torch.from_numpy(array.astype(np.float32)) for array in about)
+    return first, second, third, fourth
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the fit of a mixture begins: a sample shifted and scaled to unit variance, and what k-means found in it.
+
+    Attributes
+    ----------
+    points
+        ``(N, C)``, float64.
+    shift, scale
+        Of the sample, ``(C,)``; the scale of a dimension that never varies is 1.
+    weights, means, covariances
+        Of the points of each cluster, ``(k,)``, ``(k, C)``, ``(k, C, C)``, none of them singular.
+    """
+
+    points: npt.NDArray[np.float64]
+    shift: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]
+    means: npt.NDArray[np.float64]
+    covariances: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, sample: npt.NDArray[np.float32], k: int, seed: int) -> Start:
+        """Scale a sample ``(N, C)`` and cluster it by k-means, which also checks it."""
+        clusters = fit_kmeans(sample, k, seed)
+        labels = assign(torch.from_numpy(sample), [clusters])[0].numpy()
+        points = sample.astype(np.float64)
+        shift, scale = points.mean(0), points.std(0)
+        scale[scale == 0] = 1
+        points = (points - shift) / scale
+        means = (clusters.centres - shift) / scale
+        covariances = np.empty((k, points.shape[1], points.shape[1]))
+        for covariance, mean, label in zip(covariances, means, range(1, k + 1), strict=True):
+            apart = points[labels == label] - mean
+            covariance[:] = apart.T @ apart / max(1, len(apart)) + FLOOR * np.eye(len(mean))
+        counts = np.maximum(1, np.bincount(labels, minlength=k + 1)[1:])
+        return cls(points, shift, scale, counts / counts.sum(), means, covariances)
+
+    def mixture(
+        self,
+        weights: npt.NDArray[np.float64],
+        means: npt.NDArray[np.float64],
+        whitening: npt.NDArray[np.float64],
+    ) -> Mixture:
+        """Bring what was fitted to the points back to where the sample lies."""
+        return Mixture(
+            weights.astype(np.float32),
+            (means * self.scale + self.shift).astype(np.float32),
+            (whitening / self.scale[:, None]).astype(np.float32),
+        )
+
+
+def fit_mixture(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Mixture:
+    """Fit Gaussians with full covariances to a sample of embeddings, by expectation maximisation from k-means.
+
+    A direction in which a component does not vary gets the variance `FLOOR`, relative to the sample's.
+
+    Parameters
+    ----------
+    sample
+        ``(N, C)``.
+    k
+        Components.
+    seed
+        Of k-means.
+
+    Raises
+    ------
+    VemosaicError
+        If there are fewer different voxels than clusters, or an embedding is not finite.
+    """
+    start = Start.of(sample, k, seed)
+    model = GaussianMixture(
+        k,
+        reg_covar=FLOOR,
+        max_iter=STEPS,
+        weights_init=start.weights,
+        means_init=start.means,
+        precisions_init=np.linalg.inv(start.covariances),
+        random_state=seed,
+    )
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # near enough after so many steps
+        model.fit(start.points)
+    return start.mixture(model.weights_, model.means_, model.precisions_cholesky_)

@@ -1,0 +1,1 @@
+"""Hyperbolic geometry in the Poincaré ball, as plain functions on tensors ``(..., d)``."""

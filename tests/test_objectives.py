@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from numeric_core import PLAIN, blobs, volume_of
+from vemosaic.hierarchy import HierarchicalSampling, choose_negatives
+from vemosaic.hyperbolic import poincare
+from vemosaic.losses import hyperbolic_kl, kl_divergence, multi_similarity, reconstruction
+from vemosaic.models.model import build
+from vemosaic.models.settings import ModelSettings, Optimiser
+from vemosaic.objectives import loss_terms
+from vemosaic.patches import Batch, PatchSampler
+from vemosaic.presets import preset
+
+
+def settings_of(name: str) -> ModelSettings:
+    """A preset with small batches, and for a hierarchy small patches."""
+    model = preset(name, **({"width": 0.25} if name == "han2022" else {})).model
+    changes: dict[str, object] = {"optimiser": Optimiser(batch=6)}
+    if name == "cihs":
+        changes["sampling"] = HierarchicalSampling(parent=(3.0, 5.0), child=(1.5, 2.5))
+    return model.model_copy(update=changes)
+
+
+def batch_of(settings: ModelSettings) -> Batch:
+    return PatchSampler([volume_of(blobs((40, 40, 40)))], [PLAIN], settings.sampling, seed=1).batch(0, 6)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+@pytest.mark.parametrize("name", ["default", "han2022"])
+def test_multi_similarity_objective_is_equation_4(name: str) -> None:
+    settings = settings_of(name)
+    vae, batch = build(settings, seed=0), batch_of(settings)
+    terms = loss_terms(vae, batch, settings.objective, seeded())
+    latent = vae(batch.patches, torch.randn((6, 5, 64), generator=seeded()))
+    parts = (
+        reconstruction(batch.patches, latent.reconstruction),
+        kl_divergence(latent.mean, latent.scale),
+        multi_similarity(latent.mean[..., :8]),
+    )
+    assert [terms[n].item() for n in ("reconstruction", "kl", "multi_similarity")] == [p.item() for p in parts]
+    assert terms["loss"].item() == pytest.approx((parts[0] + 1e-3 * parts[1] + 1e3 * parts[2]).item(), rel=1e-6)
+
+
+def test_triplet_objective_is_the_bound_and_the_hinge_on_poincare_distances() -> None:
+    settings = settings_of("cihs")
+    vae, batch = build(settings, seed=0), batch_of(settings)
+    terms = loss_terms(vae, batch, settings.objective, seeded())
+    generator = seeded()
+    latent = vae(batch.patches, torch.randn((6, 2, 2), generator=generator))
+    negatives, valid = choose_negatives(batch.centres, batch.half_size, batch.volume, generator)
+    hinges = []
+    for i in range(6):
+        if valid[i]:
+            near = poincare.distance(latent.mean[i, 0], latent.mean[i, 1])
+            far = poincare.distance(latent.mean[i, 0], latent.mean[negatives[i], 1])
+            hinges.append((near - far + 0.2).clamp(min=0))
+    assert hinges
+    error = sum(0.5 * (batch.patches[i] - latent.reconstruction[i]).square().sum() for i in range(6)) / 6
+    expected = error + hyperbolic_kl(latent.mean, latent.scale, latent.sample) + 1e3 * torch.stack(hinges).mean()
+    assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert terms["triplet"].item() == pytest.approx(torch.stack(hinges).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["default", "han2022", "cihs"])
+def test_every_parameter_learns_and_nothing_is_infinite(name: str) -> None:
+    settings = settings_of(name)
+    vae = build(settings, seed=0)
+    loss_terms(vae, batch_of(settings), settings.objective, seeded())["loss"].backward()
+    for label, parameter in vae.named_parameters():
+        assert parameter.grad is not None, label
+        assert torch.isfinite(parameter.grad).all(), label
+        assert parameter.grad.abs().sum() > 0, label
+
+
+@pytest.mark.parametrize("name", ["default", "han2022", "cihs"])
+def test_steps_down_the_objective_lower_it(name: str) -> None:
+    settings = settings_of(name)
+    vae, batch = build(settings, seed=0), batch_of(settings)
+    optimiser = torch.optim.Adam(vae.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(12):
+        loss = loss_terms(vae, batch, settings.objective, seeded())["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.99 * losses[0]
