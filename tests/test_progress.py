@@ -112,3 +112,16 @@ def test_one_page_has_no_rate(clock: Clock, capsys: pytest.CaptureFixture[str]) 
 )
 def test_rates_have_three_digits(rate: float, said: str) -> None:
     assert _short(rate) == said
+
+
+def test_beyond_a_screenful_the_oldest_finished_bars_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "MOST_BARS", 3)
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=True, width=100))
+    with ProgressBars() as bars:
+        bars(StageStarted("jobs", 10))
+        for name in "abc":
+            for event in (StageStarted(name, 1), UnitDone(name, 1), StageEnded(name)):
+                bars(event)
+        assert [task.description for task in bars._bars.tasks] == ["jobs", "b", "c"]
+        bars(UnitDone("jobs", 1))
+        assert bars._bars.tasks[0].completed == 1

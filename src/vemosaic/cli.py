@@ -343,6 +343,66 @@ def figures(
 
 
 @app.command()
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="betaseg, or phantom for four drawn cells.")],
+    folder: Annotated[Path | None, typer.Argument(help="betaseg: where high_c1 to high_c4 lie.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; else EXPERIMENT.reproduction.")] = None,
+    methods: Annotated[str, typer.Option(help="Which, with commas.")] = "han2022,default,cihs",
+    protocol: Annotated[
+        str, typer.Option(help="How to score: whole-cell, inside-cell, slab, leave-one-out; several with commas.")
+    ] = "whole-cell",
+    only: Annotated[str | None, typer.Option(help="'folds' or 'test', where not both halves are wanted.")] = None,
+    anchors: Annotated[str | None, typer.Option(help="Anchors a stack, one length or two: 20000,30000.")] = None,
+    clusters: ClusterRange = "4-10",
+    width: Annotated[float | None, typer.Option(help="Factor on the channels of han2022: 1, 0.5, 0.25.")] = None,
+    stride: Annotated[int | None, typer.Option(help="han2022, cihs: embed one voxel in a block of so many.")] = None,
+    crop: Annotated[str | None, typer.Option(help="Central box of each cell, in voxels: 200, or 100,200,200.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time and disk.")] = False,
+    seed: Seed = 1,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Run the paper's experiments: 3 folds and a test, its Table 1. Run again to resume."""
+    from vemosaic.reproduce import Selection, betaseg_plan, phantom_plan, project
+    from vemosaic.reproduce import reproduce as run_reproduction
+
+    chosen: dict[str, Any] = {
+        "anchors": _integers("--anchors", anchors, (1, 2)),
+        "clusters": parse_clusters(clusters),
+        "width": width,
+        "stride": stride,
+        "crop": _integers("--crop", crop, (1, 3)),
+        "seed": seed,
+    }
+    if chosen["crop"] is not None:
+        chosen["crop"] = chosen["crop"] * (3 // len(chosen["crop"]))
+    if experiment not in ("betaseg", "phantom"):
+        raise SettingsError("reproduce", f"there is no experiment {experiment!r}", "choose betaseg or phantom")
+    if (experiment == "betaseg") != (folder is not None):
+        remedy = "name it after betaseg" if folder is None else "leave it out, phantoms are drawn"
+        raise SettingsError("reproduce", f"{experiment} {'needs a' if folder is None else 'takes no'} folder", remedy)
+    plan = betaseg_plan(folder, **chosen) if folder is not None else phantom_plan(**chosen)
+    out = out or Path(f"{experiment}.reproduction")
+    selection = Selection.named(methods.split(","), protocol.split(","), only)
+    with _listening(quiet) as listen:
+        if dry_run or not quiet:
+            print(*project(plan, out, selection, device=device).lines(), sep="\n", flush=True)
+        if dry_run:
+            return
+        tables = run_reproduction(
+            plan,
+            out,
+            selection,
+            device=device,
+            command=["vemosaic", *sys.argv[1:]],
+            say=(lambda line: None) if quiet else (lambda line: print(line, file=sys.stderr, flush=True)),
+            listen=listen,
+        )
+    if not quiet:
+        print(*(f"table:  {table}" for table in tables), sep="\n")
+
+
+@app.command()
 def bench(
     what: Annotated[str, typer.Argument(help="embed, train, patches or views.")],
     volume: Annotated[str | None, typer.Argument(help="A real volume; a phantom cell where not given.")] = None,
@@ -435,6 +495,17 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
     if len(values) not in (1, 3) or not all(0 < v < float("inf") for v in values):
         raise SettingsError("--voxel-size", f"{text!r} is not a size in nm", "write 16, or 50,4.6,4.6 for z,y,x")
     return values * 3 if len(values) == 1 else values
+
+
+def _integers(option: str, text: str | None, lengths: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Read positive whole numbers with commas, as many as one of `lengths`; nothing where nothing is given."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in lengths or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        counts = " or ".join(map(str, lengths))
+        raise SettingsError(option, f"{text!r} will not do", f"write {counts} whole numbers above 0, with commas")
+    return tuple(map(int, parts))
 
 
 def _working(text: str) -> float | None:

@@ -13,6 +13,9 @@ from rich.text import Text
 
 from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
 
+MOST_BARS = 16
+"""Beyond so many, the oldest finished bar gives way: a terminal has few lines, and some commands many stages."""
+
 
 class _Rate(ProgressColumn):
     """Units a second, with the unit's name; nothing where there is but one."""
@@ -55,6 +58,9 @@ class ProgressBars:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, StageStarted):
+            finished = [task.id for task in self._bars.tasks if task.finished]
+            if len(self._bars.tasks) >= MOST_BARS and finished:
+                self._bars.remove_task(finished[0])
             self._tasks[event.stage] = self._bars.add_task(
                 event.stage, total=event.total, completed=event.done, unit=event.unit_name
             )

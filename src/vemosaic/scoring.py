@@ -9,7 +9,7 @@ from typing import Any
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.blocks.grid import units
 from vemosaic.errors import VolumeError
-from vemosaic.evaluation import Reference, evaluate, open_reference
+from vemosaic.evaluation import Reference, Scope, evaluate, open_reference
 from vemosaic.volumes import open_volume
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.labels import open_labels
@@ -17,12 +17,14 @@ from vemosaic.volumes.volume import Volume
 
 
 def score_labels(
-    path: Path, reference: Reference, k: int | None = None, listen: Listener = ignore
+    path: Path, reference: Reference, k: int | None = None, listen: Listener = ignore, scope: Scope | None = None
 ) -> list[dict[str, Any]]:
-    """Score one map of a label store, or each where `k` is None."""
+    """Score one map of a label store, or each where `k` is None; the voxels and classes of a scope, where given."""
     wanted = open_labels(path).ks if k is None else (k,)
     return [
-        evaluate(open_labels(path, k).volume.array, reference, k, progress=_progress(f"score k={k}", listen))
+        evaluate(
+            open_labels(path, k).volume.array, reference, k, scope=scope, progress=_progress(f"score k={k}", listen)
+        )
         for k in wanted
     ]
 

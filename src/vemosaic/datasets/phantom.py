@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 from scipy import ndimage
 
 from vemosaic.datasets import _shapes as shapes
 from vemosaic.datasets._shapes import Field, FreeSpace, Mask, Shape
-from vemosaic.datasets.betaseg import CATEGORIES, CELL_SUFFIX, SUFFIXES, cell_file
-from vemosaic.errors import OutputError, SettingsError
+from vemosaic.datasets.betaseg import CATEGORIES, CELL_SUFFIX, SUFFIXES, write_cell
+from vemosaic.errors import SettingsError
 
 SMALLEST = 48
 """Voxels that a phantom needs along each axis."""
@@ -140,20 +139,7 @@ def write_betaseg(
     phantom = phantom_cell(shape, seed, voxel_size)
     files = {"source": phantom.raw, CELL_SUFFIX: phantom.cell.astype(np.uint8) * 255}
     files |= {SUFFIXES[name]: mask.astype(np.uint8) * 255 for name, mask in phantom.masks.items()}
-    try:
-        cell_file(folder, cell, "source").parent.mkdir(parents=True, exist_ok=True)
-        for suffix, voxels in files.items():
-            tifffile.imwrite(
-                cell_file(folder, cell, suffix),
-                voxels,
-                imagej=True,
-                resolution=(1 / voxel_size, 1 / voxel_size),
-                metadata={"axes": "ZYX", "spacing": voxel_size, "unit": "nm"},
-            )
-    except OSError as error:
-        raise OutputError(
-            Path(folder) / cell, f"cannot be written ({error.strerror})", "choose another folder or free some space"
-        ) from error
+    write_cell(folder, cell, files.items(), voxel_size)
     return phantom
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from vemosaic.errors import ReferenceMaskError
 from vemosaic.evaluation.reference import Reference
+from vemosaic.evaluation.scope import Scope
 from vemosaic.volumes.volume import LazyArray
 
 Confusion = npt.NDArray[np.int64]
@@ -176,7 +176,7 @@ def variation_of_information(table: Confusion) -> tuple[float, float]:
     return max(0.0, split), max(0.0, merge)  # rounding can leave -1e-16
 
 
-def score(table: Confusion, class_names: Sequence[str]) -> dict[str, Any]:
+def score(table: Confusion, class_names: Sequence[str], classes: Sequence[str] | None = None) -> dict[str, Any]:
     """Turn a confusion matrix into every score of the map, ready for JSON.
 
     Parameters
@@ -185,6 +185,9 @@ def score(table: Confusion, class_names: Sequence[str]) -> dict[str, Any]:
         A confusion matrix of voxel counts.
     class_names
         Name of each column.
+    classes
+        Those that are matched and averaged; all where None. The others take no part in ``classes``, ``matching``,
+        ``absent`` and the mean.
 
     Returns
     -------
@@ -199,7 +202,7 @@ def score(table: Confusion, class_names: Sequence[str]) -> dict[str, Any]:
     Raises
     ------
     ReferenceMaskError
-        If the table counts no voxel.
+        If the table counts no voxel, or none of the classes that are matched.
     """
     table = np.asarray(table, dtype=np.int64)
     if table.ndim != 2 or table.shape[1] != len(class_names):
@@ -210,7 +213,15 @@ def score(table: Confusion, class_names: Sequence[str]) -> dict[str, Any]:
             "not one mapped voxel lies inside it, so there is nothing to score",
             "check that the map holds labels 1 to k and that both show the same region",
         )
-    present = np.flatnonzero(table.sum(axis=0))
+    wanted = [j for j, name in enumerate(class_names) if classes is None or name in classes]
+    present = np.array([j for j in wanted if table[:, j].any()], dtype=np.intp)
+    if present.size == 0:
+        names = ", ".join(class_names[j] for j in wanted) or "the classes asked for"
+        raise ReferenceMaskError(
+            "reference",
+            f"holds no voxel of {names} where it is scored",
+            "check the masks of these classes",
+        )
     dice = dice_matrix(table)
     pairs = hungarian_matching(dice[:, present])
     matched = {int(present[j]): i for i, j in pairs}
@@ -231,7 +242,7 @@ def score(table: Confusion, class_names: Sequence[str]) -> dict[str, Any]:
             for j in present.tolist()
         },
         "matching": {class_names[j]: matched[j] + 1 if j in matched else None for j in present.tolist()},
-        "absent": [name for j, name in enumerate(class_names) if j not in present],
+        "absent": [class_names[j] for j in wanted if j not in present],
         "class_names": list(class_names),
         "confusion": table.tolist(),
         "dice_matrix": dice.tolist(),
@@ -243,6 +254,7 @@ def evaluate(
     reference: Reference,
     k: int,
     *,
+    scope: Scope | None = None,
     block: int = 128,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -257,6 +269,8 @@ def evaluate(
         Classes on the same lattice.
     k
         Number of clusters.
+    scope
+        Which voxels and classes are scored; all where None.
     block
         Edge of the cubes that are read at a time, in voxels.
     progress
@@ -271,6 +285,8 @@ def evaluate(
     ------
     ReferenceMaskError
         If the shapes differ or no mapped voxel can be scored.
+    IndexError
+        If the scope leaves the map.
     """
     if tuple(segmentation.shape) != reference.shape:
         raise ReferenceMaskError(
@@ -278,12 +294,15 @@ def evaluate(
             f"it was opened for a map of shape {reference.shape} (z, y, x) and this one is {tuple(segmentation.shape)}",
             "open the reference for the map that is scored",
         )
-    origins = list(product(*(range(0, n, block) for n in reference.shape)))
+    scope = scope or Scope()
+    blocks = scope.blocks(reference.shape, block)
     table = np.zeros((k, len(reference.class_names)), dtype=np.int64)
-    for done, origin in enumerate(origins, start=1):
-        shape = tuple(min(block, n - o) for o, n in zip(origin, reference.shape, strict=True))
-        z, y, x = (slice(o, o + n) for o, n in zip(origin, shape, strict=True))
-        table += confusion(segmentation[z, y, x], reference.read(origin, shape), k, len(reference.class_names))
+    for done, part in enumerate(blocks, start=1):
+        labels = part.of(segmentation[part.slices])
+        if scope.inside is not None:
+            labels = np.where(part.of(scope.inside.read(part.origin, part.shape)) == 0, labels.dtype.type(0), labels)
+        classes = part.of(reference.read(part.origin, part.shape))
+        table += confusion(labels, classes, k, len(reference.class_names))
         if progress is not None:
-            progress(done, len(origins))
-    return score(table, reference.class_names)
+            progress(done, len(blocks))
+    return score(table, reference.class_names, scope.classes)
