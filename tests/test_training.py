@@ -294,3 +294,25 @@ def test_training_leaves_torch_s_own_random_state_alone(volume: Volume) -> None:
     torch.manual_seed(5)
     run(volume, steps=1)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_longer_training_goes_on_where_a_shorter_one_ended(volume: Volume, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(
+        update={"optimiser": SETTINGS.optimiser.model_copy(update={"schedule": "constant", "warm_up": 0})}
+    )
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    run(volume, settings, steps=3, checkpoint=checkpoint)
+    events: list[Event] = []
+    longer, _ = run(volume, settings, steps=5, checkpoint=checkpoint, listen=events.append)
+    assert isinstance(events[0], StageStarted)
+    assert events[0].done == 3 * 8
+    assert same_weights(longer, run(volume, settings, steps=5)[0])
+    shorter, _ = run(volume, settings, steps=2, checkpoint=checkpoint)  # its own beginning is past: done anew
+    assert same_weights(shorter, run(volume, settings, steps=2)[0])
+
+
+def test_a_schedule_that_knows_its_end_begins_anew(volume: Volume, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    run(volume, steps=3, checkpoint=checkpoint)
+    longer, _ = run(volume, steps=5, checkpoint=checkpoint)
+    assert same_weights(longer, run(volume, steps=5)[0])

@@ -48,7 +48,7 @@ from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish
 from vemosaic.volumes.pyramid import build_pyramid
 
 PREFERRED_K = 8
-KEPT_SAMPLE = 20_000
+KEPT_SAMPLE = 100_000
 
 
 class Run:
@@ -169,8 +169,21 @@ class Run:
         given = self.settings.anchors
         return default_anchors(len(self.inputs), self.device) if given is None else given
 
-    def train(self, model: Path | None = None) -> None:
-        """Train on the inputs, or adopt a model that is trained already."""
+    def train(
+        self, model: Path | None = None, *, begin_with: Path | None = None, keep_checkpoint: bool = False
+    ) -> None:
+        """Train on the inputs, or adopt a model that is trained already.
+
+        Parameters
+        ----------
+        model
+            To adopt.
+        begin_with
+            Checkpoint of a shorter training of the same kind, where its learning rate is constant: see
+            `vemosaic.training.train`. One that will not do is not used.
+        keep_checkpoint
+            Leave the last checkpoint, for a longer training to begin with.
+        """
         if model is not None:
             self._adopt(model)
             return
@@ -182,6 +195,8 @@ class Run:
         if self.folder.is_done("train", mark):
             return
         with self.folder.stage("train", mark, [self.folder.model, self.folder.losses]):
+            if begin_with and begin_with.is_file() and not self.folder.checkpoint.exists():
+                write_atomically(self.folder.checkpoint, begin_with.read_bytes())
             trained, losses = train(
                 [i.working for i in self.inputs],
                 [measure(self.settings.model, i.working) for i in self.inputs],
@@ -196,7 +211,8 @@ class Run:
             trained.save(self.folder.model)
             lines = "".join(line.model_dump_json(exclude_none=True) + "\n" for line in losses)
             write_atomically(self.folder.losses, lines.encode())
-        self.folder.checkpoint.unlink(missing_ok=True)
+        if not keep_checkpoint:
+            self.folder.checkpoint.unlink(missing_ok=True)
 
     def _adopt(self, path: Path) -> None:
         adopted = load_model(path)

@@ -84,8 +84,9 @@ def train(
     masks
         For each volume where anchors may lie, or None.
     checkpoint
-        File from which an interrupted training goes on, and where it is kept meanwhile; removed at the end is left to
-        the caller. One of other settings, volumes or seed is not used.
+        File from which an interrupted training goes on, and where it is kept meanwhile; to remove it at the end is left
+        to the caller. One of other settings, volumes or seed is not used; one of another budget is where the learning
+        rate is constant and that budget was smaller: training goes on from it to the same bits as from the beginning.
     listen
         Hears of the stage ``"train"`` in anchors.
 
@@ -111,11 +112,12 @@ def train(
     sampler = PatchSampler(volumes, intensities, settings.sampling, seed=seed, device=device, masks=masks)
     vae = build(settings, seed).to(device).train()
     optimiser = torch.optim.Adam(vae.parameters(), lr=settings.optimiser.learning_rate, amsgrad=True)
+    length = None if settings.optimiser.schedule == "constant" else steps  # a longer training passes through a shorter
     about = fingerprint(
-        settings.model_dump(mode="json"), steps, seed, device.type, [v.identity() for v in volumes],
+        settings.model_dump(mode="json"), length, seed, device.type, [v.identity() for v in volumes],
         [asdict(i) for i in intensities], [m.identity() if m else None for m in sampler.masks],
     )  # fmt: skip
-    first, losses = (0, list[Losses]()) if checkpoint is None else _resume(checkpoint, about, vae, optimiser)
+    first, losses = (0, list[Losses]()) if checkpoint is None else _resume(checkpoint, about, steps, vae, optimiser)
 
     listen(StageStarted("train", steps * batch, first * batch, "anchor"))
     logged_every = math.ceil(steps / LOGGED_STEPS)
@@ -195,12 +197,17 @@ def _save_checkpoint(
     write_atomically(path, save(tensors, header))
 
 
-def _resume(path: Path, about: str, vae: VAE | HyperbolicVAE, optimiser: torch.optim.Adam) -> tuple[int, list[Losses]]:
-    """Load a checkpoint of the same training, if there is one; return the next step and the losses so far."""
+def _resume(
+    path: Path, about: str, steps: int, vae: VAE | HyperbolicVAE, optimiser: torch.optim.Adam
+) -> tuple[int, list[Losses]]:
+    """Load a checkpoint of the same training, if there is one; return the next step and the losses so far.
+
+    One that is beyond the last step is of a longer training, and of no use here.
+    """
     try:
         with safe_open(str(path), framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("about") != about:
+            if header.get("about") != about or int(header["step"]) > steps:
                 return 0, []
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):

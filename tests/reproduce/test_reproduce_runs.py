@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from small_runs import Heard, labels
 from vemosaic.blocks.events import Event, StageStarted
@@ -16,6 +17,7 @@ from vemosaic.datasets.betaseg import CELL_SUFFIX, cell_file
 from vemosaic.errors import OutputError, ReferenceMaskError, SettingsError, VemosaicError, VolumeError
 from vemosaic.evaluation.protocols import PROTOCOLS
 from vemosaic.evaluation.scores import confusion, score
+from vemosaic.models.model import load_model
 from vemosaic.reproduce import Plan, Selection, betaseg_plan, phantom_plan, project, reproduce
 
 DEFAULT = Selection.named(["default"], ["whole-cell"])
@@ -165,6 +167,21 @@ def test_the_other_methods_go_the_same_road(plan: Plan, out: Path) -> None:
     document = json.loads((out / "table-whole-cell.json").read_text())
     assert all(0 < column["test"]["4"] <= 1 for column in document["columns"])
     assert [column["folds"]["4"] is None for column in document["columns"]] == [True, False, True]
+
+
+def test_a_longer_training_goes_on_where_the_shorter_one_ended(
+    cells: Path, fast: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    selection = Selection.named(["han2022"], ["whole-cell"], "test")
+    options = {"clusters": [4], "width": 0.25, "stride": 4}
+    events: list[Event] = []
+    reproduce(betaseg_plan(cells, anchors=[8, 16], **options), tmp_path / "both", selection, listen=events.append)
+    trainings = [(e.done, e.total) for e in events if isinstance(e, StageStarted) and e.stage == "train"]
+    assert trainings == [(0, 24), (24, 48)]  # three stacks
+    reproduce(betaseg_plan(cells, anchors=[16], **options), tmp_path / "alone", selection)
+    models = [tmp_path / out / "runs/han2022-16/test/training/model.safetensors" for out in ("both", "alone")]
+    one, other = (load_model(model).vae.state_dict() for model in models)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_phantoms_are_drawn_and_cropped_once(fast: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,9 @@ class _Runner:
         self.cells = prepare_cells(plan, selection, out, listen)
 
     def train(self, job: Job) -> None:
-        """Train on the cells of a job, or go on with it."""
+        """Train on the cells of a job, or go on with it; a longer training begins where a shorter one ended."""
+        lengths = self.plan.anchors[job.method]
+        shorter = [replace(job, anchors=n) for n in sorted(lengths) if n < job.anchors]
         settings = self.plan.settings(job.method, job.anchors, len(job.split.train))
         inputs = [self.cells[name].open(settings.working_voxel_size) for name in job.split.train]
         with claim(job.training):
@@ -169,7 +172,10 @@ class _Runner:
                 overwrite=True,
                 command=self.command,
                 listen=self.listen,
-            ).train()
+            ).train(
+                begin_with=RunFolder(shorter[-1].training).checkpoint if shorter else None,
+                keep_checkpoint=job.anchors < max(lengths),
+            )
 
     def map(self, job: Job) -> None:
         """Map the cell that was held out."""
