@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow check format page clean
 
 help:  ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -36,6 +36,9 @@ test-slow: $(VENV)/.developer  ## Run the slow tests
 format: $(VENV)/.developer  ## Put the code into shape
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
+
+page:  ## Build the explorer's page into the package (needs Node 20 or newer; nothing else here does)
+	cd page && npm ci --ignore-scripts --no-audit --no-fund && npm run build
 
 clean:  ## Remove the environment, caches and the demo's output
 	rm -rf $(VENV) demo.vemosaic .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

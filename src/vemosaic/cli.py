@@ -424,6 +424,76 @@ def bench(
     print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{k:>24}  {_readable(v)}" for k, v in facts.items()))
 
 
+@app.command()
+def explore(
+    folder: RunPath,
+    host: Annotated[str, typer.Option(help="Address to listen on; best left as it is.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="The first free one from 8765 where not given.")] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the link.")] = False,
+) -> None:
+    """Look at a run, name and correct its classes, teach it by scribbles: opens a page in the browser."""
+    from vemosaic.explorer.serving import serve
+
+    def tell(link: str) -> None:
+        print(f"Open {link}\n(Ctrl-C ends the server; nothing is lost)", flush=True)
+        if not no_browser:
+            import webbrowser
+
+            webbrowser.open(link)
+
+    serve(folder, host=host, port=port, tell=tell)
+    _leave(0)
+
+
+@app.command()
+def apply(
+    folder: RunPath,
+    journal: Annotated[Path | None, typer.Argument(help="A journal.jsonl; the run's own where not given.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; edited.ome.zarr where not given.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Replay what was edited in the explorer, and write the edited map."""
+    from vemosaic.explorer.headless import apply as apply_journal
+
+    with _listening(quiet) as listen:
+        place = apply_journal(folder, journal, out=out, listen=listen)
+    if not quiet:
+        print(f"edited map: {place}")
+
+
+@app.command()
+def classify(
+    folder: RunPath,
+    scribbles: Annotated[str, typer.Option(help="A label image on the lattice of the map, 0 where not painted.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; edited.ome.zarr where not given.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Learn classes from a few painted voxels, and give every voxel its class."""
+    from vemosaic.explorer.headless import classify as classify_run
+
+    with _listening(quiet) as listen:
+        place = classify_run(folder, _local(scribbles), out=out, listen=listen)
+    if not quiet:
+        print(f"edited map: {place}")
+
+
+@app.command()
+def export(
+    folder: RunPath,
+    to: Annotated[str, typer.Option(help="ome-zarr, ome-zarr-0.4, tiff, csv (pieces), or a mesh: stl, ply, obj.")],
+    class_name: Annotated[str | None, typer.Option("--class", help="Of a mesh: name or number of a class.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder; else in RUN/exports.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the edited map of a run in another form."""
+    from vemosaic.explorer.headless import export_run
+
+    with _listening(quiet) as listen:
+        place = export_run(folder, to, class_name=class_name, out=out, listen=listen)
+    if not quiet:
+        print(place)
+
+
 @contextmanager
 def _reopened(folder: Path, device: str, quiet: bool, **changes: Any) -> Iterator[Run]:
     from vemosaic.blocks.lock import claim
