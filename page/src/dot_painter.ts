@@ -155,16 +155,19 @@ class PlainDots implements DotPainter {
     const { canvas, xy, value, table } = this;
     const context = canvas.getContext("2d") as CanvasRenderingContext2D;
     const image = context.createImageData(canvas.width, canvas.height);
+    const pixels = new Uint32Array(image.data.buffer);
+    const colours = new Uint32Array(table.buffer);
     const side = Math.max(1, Math.round(view.size * 0.9));
     const n = Math.min(xy.length / 2, value.length);
     for (let i = 0; i < n; i++) {
-      const c = (value[i] as number) * 4;
-      if (table[c + 3] === 0) continue;
+      const which = value[i] as number;
+      if (table[which * 4 + 3] === 0) continue;
       const left = Math.round(view.x + (xy[2 * i] as number) * view.scale - side / 2);
       const top = Math.round(view.y - (xy[2 * i + 1] as number) * view.scale - side / 2);
       if (left < 0 || top < 0 || left + side > canvas.width || top + side > canvas.height) continue;
       for (let y = top; y < top + side; y++) {
-        for (let x = left; x < left + side; x++) image.data.set(table.subarray(c, c + 4), (y * canvas.width + x) * 4);
+        const row = y * canvas.width + left;
+        pixels.fill(colours[which] as number, row, row + side);
       }
     }
     context.putImageData(image, 0, 0);

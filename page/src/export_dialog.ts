@@ -92,9 +92,29 @@ export async function showExport(session: Session, view: View): Promise<void> {
       h("span", { class: "quiet" }, session.state.applied?.key === session.state.key ? `Written: ${session.state.applied.path}` : ""),
       h("button", { type: "button", onclick: () => (sheet.close(), void session.begin({ kind: "apply" })) }, "Write the edited map"),
     ),
+    h("h3", {}, "Neuroglancer"),
+    neuroglancer(session, view),
     exported.length ? h("h3", {}, "Exported before") : null,
     h("ul", {}, ...exported.map((one) => h("li", {}, h("a", { href: one.download, download: one.name }, one.name), h("span", { class: "quiet" }, ` ${count(Math.ceil(one.bytes / 1024))} KiB`)))),
   );
   sheet.classList.add("export");
   show();
+}
+
+/** A button that asks for a link to the crosshair in neuroglancer, and then shows the link with what it leaves out. */
+function neuroglancer(session: Session, view: View): HTMLElement {
+  const line = h("div", { class: "line" });
+  const ask = async (): Promise<void> => {
+    const [z, y, x] = view.values.place;
+    try {
+      const { link, note } = await get<{ link: string; note: string }>(`/api/neuroglancer?z=${z}&y=${y}&x=${x}`);
+      const open = h("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, "Open in neuroglancer");
+      fill(line, open, h("span", { class: "quiet" }, note));
+      open.focus();
+    } catch (error) {
+      session.failed(error);
+    }
+  };
+  fill(line, h("button", { type: "button", onclick: () => void ask() }, "Make a link"));
+  return line;
 }

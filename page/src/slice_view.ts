@@ -4,10 +4,12 @@ import { Stroke } from "./brush";
 import { classTable, css, greyTable, referenceTable, scaleTable } from "./colours";
 import { compose } from "./compose";
 import { h } from "./dom";
-import { barLength, clamp, COLUMNS, inside, LETTERS, levelFor, PLANES, ROWS } from "./geometry";
+import { clamp, COLUMNS, inside, LETTERS, PLANES, ROWS } from "./geometry";
 import { Layer, type Frame, type Need } from "./layer";
+import { drawBar, drawBrush, drawCrosshair } from "./marks";
 import type { Session } from "./session";
-import type { Sheet, Tiles } from "./tiles";
+import { sheetsOf, type Sheets } from "./sheets";
+import type { Tiles } from "./tiles";
 import type { Axis, Cells, Piece, Triple } from "./types";
 import type { View } from "./view";
 import { length } from "./words";
@@ -35,7 +37,7 @@ export class SliceView {
   private readonly overlay: HTMLCanvasElement;
   private readonly slider: HTMLInputElement;
   private readonly place = h("output", {});
-  private readonly layers: Record<"raw" | "map" | "scribbles" | "uncertainty" | "piece", Layer>;
+  private readonly layers: Record<keyof Sheets, Layer>;
   private readonly paints: Paint[] = [];
   private stroke: Stroke | null = null;
   private pointer: [number, number] | null = null;
@@ -131,34 +133,6 @@ export class SliceView {
     return point.every((value, a) => value >= 0 && value < (shape[a] as number));
   }
 
-  private sheets(): Record<"raw" | "map" | "scribbles" | "uncertainty" | "piece", Sheet | null> {
-    const { state } = this.session;
-    const values = this.view.values;
-    const { axis } = this;
-    const index = values.place[axis];
-    const level = levelFor(state.run, axis, values.zoom * devicePixelRatio);
-    const sheet = (what: string, version: string, query = ""): Sheet => ({ what, axis, index, level, version, query });
-    const made = state.scribbles.key;
-    const edited = sheet("labels", this.session.labels);
-    const preview = sheet("preview", made);
-    const maps = {
-      labels: edited,
-      clusters: sheet("clusters", `k${state.k}`, `k=${state.k}`),
-      preview: this.session.untaught || this.tiles.refusal(preview) ? edited : preview,
-      reference: sheet("reference", "0"),
-      none: null,
-    };
-    const uncertainty = sheet("uncertainty", made);
-    const piece = this.hands.piece();
-    return {
-      raw: state.run.has_raw ? sheet("raw", "0") : null,
-      map: maps[values.map],
-      scribbles: values.scribbles && Object.keys(state.scribbles.voxels).length ? sheet("scribbles", made) : null,
-      uncertainty: values.uncertainty && !this.session.untaught && !this.tiles.refusal(uncertainty) ? uncertainty : null,
-      piece: piece ? sheet("piece", piece.piece, `piece=${encodeURIComponent(piece.piece)}`) : null,
-    };
-  }
-
   private draw(): void {
     if (this.view.values.zoom === 0) return;
     const frame = this.frame();
@@ -172,9 +146,9 @@ export class SliceView {
   }
 
   private drawPixels(frame: Frame): void {
-    const sheets = this.sheets();
+    const sheets = sheetsOf(this.axis, this.session, this.view, this.tiles, this.hands.piece());
     const needs: Need[] = [];
-    const sampled = (name: keyof typeof sheets, empty = 0): Uint8Array | null => {
+    const sampled = (name: keyof Sheets, empty = 0): Uint8Array | null => {
       const sheet = sheets[name];
       if (!sheet) {
         this.layers[name].reset();
@@ -221,7 +195,7 @@ export class SliceView {
   }
 
   /** What the next slice in the direction of the wheel will need. */
-  private ahead(sheets: ReturnType<SliceView["sheets"]>, frame: Frame): Need[] {
+  private ahead(sheets: Sheets, frame: Frame): Need[] {
     const index = this.view.values.place[this.axis] + this.direction;
     if (this.direction === 0 || index < 0 || index >= this.session.state.run.shape[this.axis]) return [];
     return (["raw", "map"] as const).flatMap((name) => {
@@ -256,48 +230,13 @@ export class SliceView {
       }
     }
     const middle = (place: number, first: number, step: number): number => Math.floor((place + 0.5 - first) * step) + 0.5;
-    this.drawCrosshair(context, middle(column, frame.left, wide), middle(row, frame.top, tall), width, height);
+    drawCrosshair(context, middle(column, frame.left, wide), middle(row, frame.top, tall), width, height);
     if (this.pointer && this.painting()) {
       const [high, long] = this.radii();
-      context.strokeStyle = "#000";
-      for (const extra of [0, 1]) {
-        context.beginPath();
-        context.ellipse(this.pointer[0], this.pointer[1], long * wide + extra, high * tall + extra, 0, 0, 7);
-        context.stroke();
-        context.strokeStyle = "#fff";
-      }
+      drawBrush(context, this.pointer, long * wide, high * tall);
     }
-    this.drawBar(context, height);
+    drawBar(context, this.view.values.zoom, height);
     context.restore();
-  }
-
-  private drawCrosshair(context: CanvasRenderingContext2D, x: number, y: number, width: number, height: number): void {
-    const gap = 9;
-    for (const [colour, thick] of [["rgb(0 0 0 / 55%)", 3], ["rgb(255 255 255 / 85%)", 1]] as const) {
-      context.strokeStyle = colour;
-      context.lineWidth = thick;
-      context.beginPath();
-      for (const [x0, y0, x1, y1] of [[0, y, x - gap, y], [x + gap, y, width, y], [x, 0, x, y - gap], [x, y + gap, x, height]] as const) {
-        context.moveTo(x0, y0);
-        context.lineTo(x1, y1);
-      }
-      context.stroke();
-    }
-    context.lineWidth = 1;
-  }
-
-  private drawBar(context: CanvasRenderingContext2D, height: number): void {
-    const { zoom } = this.view.values;
-    const nm = barLength(zoom, 120);
-    const text = length(nm);
-    const wide = nm * zoom;
-    context.font = "12px system-ui, sans-serif";
-    const box = Math.max(wide, context.measureText(text).width) + 16;
-    context.fillStyle = "rgb(0 0 0 / 60%)";
-    context.fillRect(8, height - 36, box, 28);
-    context.fillStyle = "#fff";
-    context.fillText(text, 16, height - 21);
-    context.fillRect(16, height - 15, wide, 3);
   }
 
   private painting(): boolean {

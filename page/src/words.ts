@@ -19,8 +19,8 @@ export const share = (part: number): string => `${(part * 100).toFixed(part < 0.
 
 /** A length in nm, µm or mm. */
 export function length(nm: number): string {
-  if (nm >= 1e6) return `${figure(nm / 1e6)} mm`;
-  return nm >= 1000 ? `${figure(nm / 1000)} µm` : `${figure(nm)} nm`;
+  if (nm >= 1e6) return `${figure(nm / 1e6)}\u00a0mm`;
+  return nm >= 1000 ? `${figure(nm / 1000)}\u00a0µm` : `${figure(nm)}\u00a0nm`;
 }
 
 export function timeLeft(seconds: number | null): string {

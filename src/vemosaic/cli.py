@@ -430,8 +430,12 @@ def explore(
     host: Annotated[str, typer.Option(help="Address to listen on; best left as it is.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="The first free one from 8765 where not given.")] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the link.")] = False,
+    neuroglancer: Annotated[
+        str | None, typer.Option(help="Address of a neuroglancer of your own; the public one where not given.")
+    ] = None,
 ) -> None:
     """Look at a run, name and correct its classes, teach it by scribbles: opens a page in the browser."""
+    from vemosaic.explorer.neuroglancer import SITE
     from vemosaic.explorer.serving import serve
 
     def tell(link: str) -> None:
@@ -441,7 +445,7 @@ def explore(
 
             webbrowser.open(link)
 
-    serve(folder, host=host, port=port, tell=tell)
+    serve(folder, host=host, port=port, neuroglancer=neuroglancer or SITE, tell=tell)
     _leave(0)
 
 

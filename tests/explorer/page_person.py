@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from page_server import Served
@@ -22,13 +21,14 @@ ROWS, COLUMNS = {"xy": 1, "xz": 0, "yz": 0}, {"xy": 2, "xz": 2, "yz": 1}
 
 
 class Person:
-    """Somebody before a page; `complaints` holds what the console and the page complained of."""
+    """Somebody before a page, in which a script may run first; `complaints` holds what the console complained of."""
 
-    def __init__(self, browser: Browser, served: Served, **context: Any) -> None:
+    def __init__(self, browser: Browser, served: Served, script: str = "") -> None:
         self.served = served
         self.complaints: list[str] = []
         self.requests: list[str] = []
-        self.context = browser.new_context(viewport={"width": 1366, "height": 768}, **context)
+        self.context = browser.new_context(viewport={"width": 1366, "height": 768})
+        self.context.add_init_script(script)
         self.page: Page = self.context.new_page()
         self.page.set_default_timeout(10_000)
         self.page.on("console", self._hear)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any, Self
@@ -59,7 +58,7 @@ class Served:
             try:
                 self.state()
                 return
-            except urllib.error.URLError:
+            except OSError:  # not there yet
                 time.sleep(0.05)
         raise AssertionError("the server does not answer")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -226,7 +227,12 @@ def test_export_shows_its_command_and_gives_the_file(person: Person) -> None:
         page.get_by_role("link", name="Download").click()
     assert "voxels" in Path(download.value.path()).read_text().splitlines()[0]
     person.button("Export").click()
-    expect(page.get_by_role("dialog", name="Export").get_by_role("link")).to_have_count(1)
+    sheet = page.get_by_role("dialog", name="Export")
+    expect(sheet.get_by_role("link")).to_have_count(1)
+    sheet.get_by_role("button", name="Make a link").click()
+    link = sheet.get_by_role("link", name="Open in neuroglancer")
+    expect(link).to_have_attribute("href", re.compile(r"^https://neuroglancer-demo\.appspot\.com/#!"))
+    expect(link).to_have_attribute("rel", re.compile("noopener"))
 
 
 def test_begin_from_other_clusters_is_asked_first(person: Person, served: Served) -> None:

@@ -118,6 +118,19 @@ def test_a_click_on_a_dot_goes_to_its_voxel(person: Person) -> None:
     expect(page.locator("#here")).to_contain_text(f"x {x} · y {y} · z {z}")
 
 
+def test_dots_are_drawn_without_webgl_too(browser: Browser, served: Served) -> None:
+    none = """const get = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+            return kind.startsWith("webgl") ? null : get.call(this, kind, ...more);
+        };"""
+    person = Person(browser, served, none)
+    colours = """canvas => new Set(new Uint32Array(canvas.getContext("2d")
+        .getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
+    assert person.page.locator("#dots .pixels").evaluate(colours) == 1 + served.state()["k"]
+    person.context.close()
+    person.check()
+
+
 def test_map_opacity_outlines_and_contrast_change_the_picture(person: Person) -> None:
     page = person.page
     pictures = [person.picture("xy")]

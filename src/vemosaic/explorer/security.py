@@ -12,6 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vemosaic.explorer.open_stores import PREFIX, OpenStores
+
 MOST_BYTES = 8 * 2**20
 """Of a request's body."""
 
@@ -62,11 +64,14 @@ class Guard:
     hosts
         Names that the server answers to, without ports; a page on another name that resolves to this machine (DNS
         rebinding) is refused. Any port will do, as SSH forwards one to another.
+    stores
+        What another viewer may read; it has a key of its own.
     """
 
     app: ASGIApp
     token: str
-    hosts: tuple[str, ...] = LOOPBACK
+    hosts: tuple[str, ...]
+    stores: OpenStores
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse a request."""
@@ -87,7 +92,11 @@ class Guard:
             await send(message)
 
         try:
-            self._check_origin(headers)
+            host = self._check_host(headers)
+            if scope["path"].startswith(PREFIX):
+                await self.stores(scope, receive, guarded)
+                return
+            self._check_origin(headers, host)
             if scope["path"] == "/" and (query := dict(parse_qsl(scope["query_string"].decode("latin-1")))).get(
                 "token"
             ):
@@ -101,11 +110,14 @@ class Guard:
             page = scope["path"] == "/" and refused.status == 403
             await _answer(guarded, refused, NO_TOKEN if page else None)
 
-    def _check_origin(self, headers: Headers) -> None:
+    def _check_host(self, headers: Headers) -> str:
         host = headers.get("host", "")
         name = urlsplit(f"//{host}").hostname if _is_host(host) else None
         if name is None or name not in self.hosts:
             raise _Refused(403, "this name is not one that the explorer answers to", "open the link that was printed")
+        return host
+
+    def _check_origin(self, headers: Headers, host: str) -> None:
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise _Refused(403, "the request comes from another site", "open the link that was printed")

@@ -20,13 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from vemosaic.errors import SettingsError, VemosaicError
-from vemosaic.explorer import scatter, teaching
+from vemosaic.explorer import neuroglancer, scatter, teaching
 from vemosaic.explorer.acts import AddClass, parse
 from vemosaic.explorer.chores import Chores
 from vemosaic.explorer.describing import commands, describe
 from vemosaic.explorer.dots import column, near
 from vemosaic.explorer.jobs import split
 from vemosaic.explorer.layers import Bytes
+from vemosaic.explorer.open_stores import OpenStores
 from vemosaic.explorer.scribbles import painted, plane_of
 from vemosaic.explorer.security import LOOPBACK, Guard
 from vemosaic.explorer.session import Session
@@ -48,7 +49,14 @@ LASTING = "private, max-age=3600"
 Document = dict[str, Any]
 
 
-def create_app(session: Session, token: str, *, hosts: tuple[str, ...] = LOOPBACK, background: bool = True) -> Guard:
+def create_app(
+    session: Session,
+    token: str,
+    *,
+    hosts: tuple[str, ...] = LOOPBACK,
+    viewer: str = neuroglancer.SITE,
+    background: bool = True,
+) -> Guard:
     """Make the application that serves a run.
 
     Parameters
@@ -59,9 +67,17 @@ def create_app(session: Session, token: str, *, hosts: tuple[str, ...] = LOOPBAC
         What requests must know.
     hosts
         Names that the server answers to.
+    viewer
+        Address of neuroglancer.
     background
         Whether to begin by itself what pages will need.
+
+    Raises
+    ------
+    SettingsError
+        If `viewer` is no address.
     """
+    stores = OpenStores(viewer)
     chores = Chores(session)
 
     @asynccontextmanager
@@ -78,8 +94,22 @@ def create_app(session: Session, token: str, *, hosts: tuple[str, ...] = LOOPBAC
     _add_slices(app, session)
     _add_dots(app, session)
     _add_jobs(app, session, chores)
+    _add_neuroglancer(app, session, stores)
     _add_page(app)
-    return Guard(app, token, hosts)
+    return Guard(app, token, hosts, stores)
+
+
+def _add_neuroglancer(app: FastAPI, session: Session, stores: OpenStores) -> None:
+    @app.get("/api/neuroglancer")
+    def link(request: Request, z: int | None = None, y: int | None = None, x: int | None = None) -> Document:
+        session.sync()
+        if z is None or y is None or x is None:
+            if (z, y, x) != (None, None, None):
+                raise SettingsError("the crosshair", "lacks a coordinate", "give z, y and x, or none of them")
+            voxel = None
+        else:
+            voxel = z, y, x
+        return dict(neuroglancer.link(session, stores, str(request.base_url).rstrip("/"), voxel))
 
 
 def _add_page(app: FastAPI) -> None:

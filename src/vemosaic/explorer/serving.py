@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vemosaic.errors import SettingsError
+from vemosaic.explorer.neuroglancer import SITE
 from vemosaic.explorer.security import LOOPBACK
 from vemosaic.explorer.session import Session
 
@@ -25,6 +26,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     token: str | None = None,
+    neuroglancer: str = SITE,
     tell: Callable[[str], None],
 ) -> None:
     """Serve a run until interrupted.
@@ -39,13 +41,15 @@ def serve(
         The first free one from 8765 where not given; 0 for any.
     token
         A new random one where not given.
+    neuroglancer
+        Address of the neuroglancer that links lead to.
     tell
         Called with the link once it will be answered.
 
     Raises
     ------
     SettingsError
-        If the port is taken, or there is no such address.
+        If the port is taken, there is no such address, or `neuroglancer` is none.
     VemosaicError
         If there is no finished run in the folder.
     """
@@ -58,7 +62,7 @@ def serve(
     secret = token or secrets.token_urlsafe(24)
     name = "127.0.0.1" if host in ("0.0.0.0", "::") else host
     hosts = LOOPBACK if host in LOOPBACK else (*LOOPBACK, host, *_own_names())
-    app = create_app(session, secret, hosts=hosts)
+    app = create_app(session, secret, hosts=hosts, viewer=neuroglancer)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=SHUTDOWN
     )
