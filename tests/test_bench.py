@@ -34,9 +34,9 @@ def test_both_views_agree(image: np.ndarray, model: Model) -> None:
 
 
 def test_a_dense_view_that_is_wrong_shows(image: np.ndarray, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    folded = model.encoder._folded()
+    folded = model.encoder.branch._folded()
     shifted = torch.roll(folded, 1, dims=-1)
-    monkeypatch.setattr(type(model.encoder), "_folded", lambda _: shifted)
+    monkeypatch.setattr(type(model.encoder.branch), "_folded", lambda _: shifted)
     assert view_difference(model, volume_of(image), PLAIN, 50) > 0.01
 
 

@@ -49,7 +49,9 @@ def sampler_of(
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("patches", "centres", "half_size", "volume"))
+    return all(
+        torch.equal(getattr(one, name), getattr(other, name)) for name in ("patches", "centres", "half_size", "volume")
+    )
 
 
 @pytest.fixture

@@ -91,6 +91,7 @@ def test_loss_falls_on_a_volume_of_two_textures(volume: Volume) -> None:
 def test_without_metric_learning_it_learns_to_reconstruct(volume: Volume) -> None:
     settings = SETTINGS.model_copy(
         update={
+            "architecture": Architecture(channels=(8, 8, 12, 16), latent=8, semantic=4),
             "sampling": Sampling(positives=1, contrast=0, brightness=1, noise=0),
             "objective": Objective(theta_ms=0),
             "optimiser": Optimiser(batch=16, warm_up=5, learning_rate=1e-2),

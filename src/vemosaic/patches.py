@@ -430,6 +430,11 @@ def standardised(patches: Tensor) -> Tensor:
     return (patches - mean) / spread.clamp(min=FLOOR)
 
 
+def centred(patches: Tensor) -> Tensor:
+    """Take from each patch ``(..., Z, Y, X)`` its mean."""
+    return patches - patches.mean(dim=(-3, -2, -1), keepdim=True)
+
+
 def recolour(patches: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """Change contrast and brightness of each patch and add noise: ``(B, R, Z, Y, X)`` to the same."""
 

@@ -10,6 +10,7 @@ from vemosaic.models.settings import (
     CihsArchitecture,
     Han2022Architecture,
     ModelSettings,
+    Objective,
     Optimiser,
     TripletObjective,
 )
@@ -21,6 +22,7 @@ HAN2022 = Settings(
         preset="han2022",
         architecture=Han2022Architecture(),
         sampling=Sampling(standardise=True),
+        objective=Objective(),
         optimiser=Optimiser(learning_rate=1e-4, warm_up=0, schedule="constant"),
     ),
     words=0,

@@ -242,7 +242,7 @@ def test_in_the_ball_distances_are_geodesic_and_all_dimensions_are_semantic(volu
 def test_model_that_gives_no_finite_numbers_is_refused(volume: Volume) -> None:
     model = model_of(SMALL)
     with torch.no_grad():
-        model.vae.encoder.mean.bias.fill_(torch.nan)
+        model.vae.encoder.branch.mean.bias.fill_(torch.nan)
     with pytest.raises(VemosaicError, match="not a finite number"):
         encode(model, torch.zeros(2, 16, 16, 16), volume)
 

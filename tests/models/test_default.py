@@ -48,8 +48,8 @@ def test_folded_kernel_equals_interpolation_then_convolution() -> None:
         for a, b, c in itertools.product(range(3), repeat=3):
             distance = [abs(offsets[p] - (q - 1)) for p, q in zip((i, j, k), (a, b, c), strict=True)]
             points[:, :, i, j, k] += math.prod(max(0.0, 1 - d) for d in distance) * voxels[:, :, a, b, c]
-    direct = F.conv3d(points, encoder.first.weight, encoder.first.bias, stride=2)
-    folded = F.conv3d(voxels, encoder._folded(), encoder.first.bias)
+    direct = F.conv3d(points, encoder.branch.first.weight, encoder.branch.first.bias, stride=2)
+    folded = F.conv3d(voxels, encoder.branch._folded(), encoder.branch.first.bias)
     torch.testing.assert_close(folded, direct, rtol=1e-12, atol=1e-12)
 
 
@@ -91,9 +91,9 @@ def test_shapes_and_scale() -> None:
 def test_scale_stays_positive_where_softplus_vanishes() -> None:
     encoder = realistic_model(SMALL).encoder
     with torch.no_grad():
-        assert encoder.scale.bias is not None
-        encoder.scale.weight.zero_()
-        encoder.scale.bias.fill_(-200.0)
+        assert encoder.branch.scale.bias is not None
+        encoder.branch.scale.weight.zero_()
+        encoder.branch.scale.bias.fill_(-200.0)
         assert encoder(torch.zeros(1, 1, 16, 16, 16))[1].log().isfinite().all()
 
 

@@ -78,7 +78,7 @@ def test_weights_follow_the_seed_and_leave_torch_s_own_alone() -> None:
     torch.manual_seed(3)
     first, same, other = build(settings, 1), build(settings, 1), build(settings, 2)
     assert torch.equal(torch.rand(1), expected)
-    weights = [vae.encoder.first.weight for vae in (first, same, other)]
+    weights = [vae.encoder.branch.first.weight for vae in (first, same, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 

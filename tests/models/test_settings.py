@@ -10,7 +10,7 @@ from vemosaic.presets import preset
 def test_default_preset_has_the_constants_of_the_paper() -> None:
     model = preset("default").model
     assert (model.architecture.latent, model.architecture.semantic) == (64, 8)
-    assert (model.objective.theta_kl, model.objective.theta_ms) == (1e-3, 1e3)
+    assert model.objective.theta_ms == 1e3
     assert (model.objective.alpha, model.objective.beta, model.objective.margin) == (1, 1, 1)
     assert model.optimiser.batch == 128
     sampling = model.sampling
