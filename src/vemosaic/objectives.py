@@ -13,7 +13,7 @@ from vemosaic.losses.triplet import triplet
 from vemosaic.models.cihs import HyperbolicVAE
 from vemosaic.models.settings import Objective, TripletObjective
 from vemosaic.models.vae import VAE
-from vemosaic.patches import Batch, centred
+from vemosaic.patches import Batch
 
 
 def loss_terms(
@@ -46,9 +46,8 @@ def _multi_similarity_terms(vae: VAE, batch: Batch, objective: Objective, noise:
     with torch.autocast("cuda", torch.bfloat16, enabled=batch.patches.is_cuda and not vae.encoder.shared):
         latent = vae(batch.patches, noise)
     mean, scale = latent.mean.float(), latent.scale.float()
-    target = centred(batch.patches) if objective.centred else batch.patches
     terms = {
-        "reconstruction": reconstruction(target, latent.reconstruction.float()),
+        "reconstruction": reconstruction(batch.patches, latent.reconstruction.float()),
         "kl": kl_divergence(mean, scale),
         "multi_similarity": multi_similarity(
             mean[..., : vae.semantic], objective.alpha, objective.beta, objective.margin

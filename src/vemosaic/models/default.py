@@ -6,7 +6,8 @@ is one 3x3x3 convolution of the raw voxels; from there on the patch encoder *is*
 over the volume, with a field of 9 voxels. Both views agree to floating-point rounding at every voxel.
 
 The other latent dimensions come from a branch of their own, which sees patches less their mean. What is semantic would
-otherwise be all that a shared trunk knows: the metric loss outweighs the reconstruction by far.
+otherwise be all that a shared trunk knows: the metric loss outweighs the reconstruction by far. Brightness, which
+hardly changes when a patch is turned or moved, is left to the semantic dimensions.
 """
 
 from __future__ import annotations

@@ -74,7 +74,6 @@ class Objective(BaseModel):
     alpha: float = Field(1.0, gt=0, description="Scale of the positive term.")
     beta: float = Field(1.0, gt=0, description="Scale of the negative term.")
     margin: float = Field(1.0, description="Margin lambda of the multi-similarity loss.")
-    centred: bool = Field(False, description="Reconstruct patches less their mean.")
 
 
 class TripletObjective(BaseModel):
@@ -131,7 +130,7 @@ class ModelSettings(BaseModel):
     preset: str = Field("default", description="Name of the preset that this began as.")
     architecture: AnyArchitecture = Architecture()
     sampling: AnySampling = Sampling(contrast=0.5)
-    objective: AnyObjective = Objective(theta_kl=0.03, centred=True)
+    objective: AnyObjective = Objective(theta_kl=0.03)
     optimiser: Optimiser = Optimiser()
 
     @property

@@ -16,8 +16,6 @@ from vemosaic.evaluation.class_sample import draw_voxels
 from vemosaic.evaluation.patch_transforms import encode, in_ball, patches_at, reach
 from vemosaic.hyperbolic import poincare, wrapped_normal
 from vemosaic.models.model import Model
-from vemosaic.models.settings import Objective
-from vemosaic.patches import centred
 from vemosaic.report.paper_figures.material import Material
 from vemosaic.report.paper_figures.style import WIDTH, json_file, pictures, title
 from vemosaic.report.words import length
@@ -34,12 +32,12 @@ Tiles = npt.NDArray[np.float32]
 def draw_generation(material: Material) -> dict[str, bytes]:
     """Draw reconstructions, samples and traversals: ``generation.png``, ``.pdf`` and ``.json``.
 
-    Every small image is the middle xy slice of a patch, in the grey values that the encoder sees (less the patch's mean
-    where the decoder learned to do without it), each panel stretched from black to white by itself. Reconstructions
-    decode the latent mean. Samples decode draws from the prior: a standard normal, in the Poincaré ball the wrapped
-    one. A traversal starts from the latent mean of the most typical patch shown (nearest to the mean of all) and adds
-    to one coordinate -2 to 2 standard deviations, those of that coordinate over patches drawn from the volume; in the
-    ball, the coordinates are those of the tangent space at its centre, and points are reached along geodesics.
+    Every small image is the middle xy slice of a patch, in the grey values that the encoder sees, each panel stretched
+    from black to white by itself. Reconstructions decode the latent mean. Samples decode draws from the prior: a
+    standard normal, in the Poincaré ball the wrapped one. A traversal starts from the latent mean of the most typical
+    patch shown (nearest to the mean of all) and adds to one coordinate -2 to 2 standard deviations, those of that
+    coordinate over patches drawn from the volume; in the ball, the coordinates are those of the tangent space at its
+    centre, from which the point is reached along a geodesic.
 
     References
     ----------
@@ -53,10 +51,10 @@ def draw_generation(material: Material) -> dict[str, bytes]:
     groups = {index: v[:n] for (index, v), n in zip(drawn.by_class.items(), shares, strict=True) if n}
     voxels = np.concatenate(list(groups.values()))
     patches = patches_at(model, volume, material.intensity, voxels)
-    latent, patches = encode(model, patches, volume), target(model, patches)
+    latent = encode(model, patches, volume)
     reconstructions = decode(model, latent)
     whole = patches_at(model, volume, material.intensity, drawn.uniform)
-    means, whole = encode(model, whole, volume), target(model, whole)
+    means = encode(model, whole, volume)
     residual = (decode(model, means) - whole).square().mean()
     generator = torch.Generator().manual_seed(0)
     samples = decode(model, prior(model, SHOWN * SAMPLED_ROWS, generator))
@@ -82,12 +80,6 @@ def draw_generation(material: Material) -> dict[str, bytes]:
         },
     }
     return pictures(figure, "generation") | {"generation.json": json_file(numbers)}
-
-
-def target(model: Model, patches: Tensor) -> Tensor:
-    """What the decoder learned to give for patches ``(N, P, P, P)``: these, or these less their mean."""
-    objective = model.settings.objective
-    return centred(patches) if isinstance(objective, Objective) and objective.centred else patches
 
 
 @torch.inference_mode()
