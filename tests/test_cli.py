@@ -503,7 +503,10 @@ class TestBadInput:
         assert "--mask: is given for several volumes" in command("train", cell.raw, cell.raw, "--mask", "m").refused()
 
     def test_bench(self, command: Command) -> None:
-        assert "there is no benchmark 'speed'; choose one of embed, train, views" in command("bench", "speed").refused()
+        assert (
+            "there is no benchmark 'speed'; choose one of embed, train, patches, views"
+            in command("bench", "speed").refused()
+        )
 
 
 def check_nothing_looks_finished() -> None:
