@@ -69,7 +69,7 @@ def test_patches_read_no_further_than_the_halo() -> None:
     assert (sampling.margin, sampling.halo) == (18, 18)
     anchor, grids = draw(5000, sampling)
     reach = (grids.points - anchor[:, None, None, None, None]).abs().max()
-    assert 34.9 < reach <= sampling.halo
+    assert 17.4 < reach <= sampling.halo
 
 
 def test_the_same_seed_draws_the_same() -> None:

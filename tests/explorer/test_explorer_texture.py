@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from explorer_runs import SHARD
 
 from vemosaic.blocks.events import Event, UnitDone
 from vemosaic.embedding import gaussian_taps
@@ -88,8 +89,6 @@ def test_texture_is_asked_for_before_it_is_there(copied: Path, quick: pytest.Mon
 def test_an_interrupted_reading_goes_on_and_ends_the_same(
     copied: Path, described: Path, quick: pytest.MonkeyPatch
 ) -> None:
-    from conftest import SHARD  # type: ignore[attr-defined]
-
     quick.setattr(array_writing, "SHARD", SHARD)
 
     class Killed(BaseException):
