@@ -48,7 +48,11 @@ def measure_intensity(volume: Volume, seed: int = 0) -> Intensity:
     VolumeError
         If all voxels looked at are the same, or one is not finite.
     """
-    voxels = _probe(volume, seed)
+    return _robust(volume, _probe(volume, seed))
+
+
+def _robust(volume: Volume, voxels: npt.NDArray[np.float32]) -> Intensity:
+    """Centre and spread of voxels ``(N,)`` of a volume; raises where they are all the same."""
     low, centre, high = np.percentile(voxels, [15.9, 50, 84.1])
     spread = (high - low) / 2 or float(voxels.std(dtype=np.float64))
     if not spread > 0:
@@ -71,8 +75,9 @@ def measure_range(volume: Volume, seed: int = 0) -> Intensity:
     VolumeError
         As `measure_intensity`.
     """
-    measure_intensity(volume, seed)
-    largest = float(np.abs(_probe(volume, seed)).max())
+    voxels = _probe(volume, seed)
+    _robust(volume, voxels)  # raises where there is nothing to see
+    largest = float(np.abs(voxels).max())
     spread = next((scale for scale in (1.0, 256.0, 65_536.0) if largest <= scale), largest)
     return Intensity(0.0, spread, limit=np.inf)
 
