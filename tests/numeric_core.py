@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 from vemosaic.models.model import Model, build
 from vemosaic.models.settings import Architecture, ModelSettings
+from vemosaic.patches import Sampling
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import LazyArray, Volume
 
@@ -33,9 +36,12 @@ def blobs(shape: tuple[int, int, int], seed: int = 0) -> npt.NDArray[np.float32]
     return ((image - image.mean()) / image.std()).astype(np.float32)
 
 
-def realistic_model(architecture: Architecture | None = None, seed: int = 0) -> Model:
+def realistic_model(
+    architecture: Architecture | None = None, seed: int = 0, slices: Literal[1, 3] | None = None
+) -> Model:
     """A model whose weights keep the size of activations from layer to layer, as trained ones do; biases too."""
-    settings = ModelSettings(architecture=architecture or Architecture())
+    sampling = Sampling(contrast=0.5, slices=slices)
+    settings = ModelSettings(architecture=architecture or Architecture(), sampling=sampling)
     vae = build(settings, seed)
     generator = torch.Generator().manual_seed(seed)
     for module in vae.modules():
@@ -49,10 +55,18 @@ def realistic_model(architecture: Architecture | None = None, seed: int = 0) -> 
 
 
 def patch_at(
-    image: npt.NDArray[np.float64], voxel: npt.ArrayLike, half_size: float, points: int = 16
+    image: npt.NDArray[np.float64],
+    voxel: npt.ArrayLike,
+    half_size: float,
+    points: int = 16,
+    slices: int | None = None,
 ) -> npt.NDArray[np.float64]:
-    """The patch of so many points an edge around a voxel, by SciPy's linear interpolation, the image mirrored."""
+    """The patch of so many points an edge around a voxel, by SciPy's linear interpolation, the image mirrored.
+
+    A flat patch has so many `slices`, one voxel apart.
+    """
     line = np.linspace(-half_size, half_size, points)
-    grid = np.stack(np.meshgrid(line, line, line, indexing="ij")) + np.reshape(voxel, (3, 1, 1, 1))
+    across = np.arange(slices) - slices // 2 if slices else line
+    grid = np.stack(np.meshgrid(across, line, line, indexing="ij")) + np.reshape(voxel, (3, 1, 1, 1))
     patch: npt.NDArray[np.float64] = ndimage.map_coordinates(image, grid, order=1, mode="mirror")
     return patch

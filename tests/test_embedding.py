@@ -92,9 +92,9 @@ def test_borders_are_embedded_as_if_the_volume_went_on_mirrored(
     image: npt.NDArray[np.float32], whole: dict[float, npt.NDArray[np.float32]]
 ) -> None:
     embedder = embedder_of(1.5)
-    assert embedder.halo == 4 + 3
-    padded = np.pad(image, embedder.halo, mode="reflect")
-    box = embedder.box(volume_of(padded), (embedder.halo,) * 3, SHAPE)
+    assert embedder.halo == (4 + 3,) * 3
+    padded = np.pad(image, 4 + 3, mode="reflect")
+    box = embedder.box(volume_of(padded), embedder.halo, SHAPE)
     np.testing.assert_allclose(box, whole[1.5], rtol=0, atol=1e-5)
 
 
@@ -111,7 +111,7 @@ def test_embedding_is_the_encoder_on_normalised_voxels(
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 1.5, 3.0])
 def test_smoothing_is_scipy_s_gaussian(whole: dict[float, npt.NDArray[np.float32]], sigma: float) -> None:
     embedding = whole[0.0][:, :40, :40].astype(np.float64)
-    smoothed = smooth(torch.from_numpy(embedding), gaussian_taps(sigma)).numpy()
+    smoothed = smooth(torch.from_numpy(embedding), (gaussian_taps(sigma),) * 3).numpy()
     reach = len(gaussian_taps(sigma)) // 2
     expected = ndimage.gaussian_filter(embedding, sigma, truncate=TRUNCATE, axes=(0, 1, 2))
     inner = tuple(slice(reach, n - reach) for n in embedding.shape[:3])
@@ -136,7 +136,7 @@ def test_taps_are_symmetric_and_sum_to_one(sigma: float) -> None:
 
 def test_no_smoothing_changes_nothing() -> None:
     embedding = torch.randn(3, 4, 5, 2)
-    assert torch.equal(smooth(embedding, gaussian_taps(0.0)), embedding)
+    assert torch.equal(smooth(embedding, (gaussian_taps(0.0),) * 3), embedding)
 
 
 def test_words_take_the_place_of_the_embedding_before_smoothing(

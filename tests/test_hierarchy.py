@@ -66,10 +66,10 @@ def test_sizes_and_places_fill_their_ranges() -> None:
 
 def test_patches_read_no_further_than_the_halo() -> None:
     sampling = HierarchicalSampling(points=2)
-    assert (sampling.margin, sampling.halo) == (18, 18)
+    assert sampling.margin == sampling.halo == (18, 18, 18)
     anchor, grids = draw(5000, sampling)
     reach = (grids.points - anchor[:, None, None, None, None]).abs().max()
-    assert 17.4 < reach <= sampling.halo
+    assert 17.4 < reach <= sampling.halo[0]
 
 
 def test_the_same_seed_draws_the_same() -> None:

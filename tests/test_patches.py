@@ -402,7 +402,7 @@ def test_positives_are_turned_and_deformed_inside_only() -> None:
 
 
 def test_rotations_are_uniform_over_all_rotations() -> None:
-    turns = rotations(5000, 2, seeded(0), CPU).double().flatten(0, 1)
+    turns = rotations(5000, 2, 3, seeded(0), CPU).double().flatten(0, 1)
     unit = torch.eye(3, dtype=torch.float64)
     torch.testing.assert_close(turns @ turns.transpose(1, 2), unit.expand_as(turns), rtol=0, atol=1e-5)
     torch.testing.assert_close(torch.linalg.det(turns), torch.ones(len(turns), dtype=torch.float64), rtol=0, atol=1e-5)
@@ -421,7 +421,7 @@ def test_rotations_are_uniform_over_all_rotations() -> None:
 
 
 def test_axis_aligned_turns_are_all_equally_likely() -> None:
-    turns = axis_aligned(9600, seeded(0), CPU)
+    turns = axis_aligned(9600, 3, seeded(0), CPU)
     kinds, counts = np.unique(turns.flatten(1).numpy(), axis=0, return_counts=True)
     assert len(kinds) == 48
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -450,10 +450,11 @@ def test_recolouring_off_changes_nothing() -> None:
 
 def test_margin_and_halo_hold_the_largest_patch() -> None:
     sampling = Sampling()
-    assert sampling.margin == 11
+    assert sampling.margin == (11, 11, 11)
     anchor, grid, centres = laid(sampling)
     reach = (grid + (centres - anchor[:, None])[:, :, None, None, None]).abs().amax()
-    assert sampling.halo - 4 < reach < sampling.halo - 1  # a trilinear patch reads the voxels on either side
+    (halo,) = set(sampling.halo)
+    assert halo - 4 < reach < halo - 1  # a trilinear patch reads the voxels on either side
 
 
 def test_volume_objects_serve_as_masks() -> None:

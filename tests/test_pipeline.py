@@ -13,8 +13,9 @@ import torch
 import zarr
 
 from small_runs import MODEL, SETTINGS, SHAPE, Cell, Heard, hashes, labels, made_quick, record, results, run_cell
-from vemosaic import segmentation
+from vemosaic import memory, segmentation
 from vemosaic.blocks import executor
+from vemosaic.blocks.executors import InProcess
 from vemosaic.blocks.lock import claim
 from vemosaic.clustering import assign
 from vemosaic.embedding import Embedder
@@ -371,7 +372,7 @@ class TestSteps:
     def test_settings_that_changed_count_even_if_nothing_was_begun(
         self, quick: pytest.MonkeyPatch, cell: Cell, copied: Path
     ) -> None:
-        quick.setattr(Run, "train", lambda *_: 1 // 0)  # killed between the record and the first stage
+        quick.setattr(Run, "train", lambda *_, **__: 1 // 0)  # killed between the record and the first stage
         with pytest.raises(ZeroDivisionError):
             run_cell(cell, copied, SETTINGS.model_copy(update={"anchors": 16}))
         with pytest.raises(OutputError, match="'train' is not finished"):
@@ -410,8 +411,7 @@ def test_threads_and_read_ahead_change_nothing(cell: Cell, finished: Path, tmp_p
 
     with made_quick() as patch:
         patch.setattr(Embedder, "read", slow)
-        alone = {"read_ahead": 0, "write_behind": 0}
-        patch.setattr(segmentation, "process", lambda units, **more: executor.process(units, **(more | alone)))
         patch.setattr(segmentation, "stream", lambda units, **more: executor.stream(units, **more, read_ahead=0))
+        patch.setattr(memory, "AHEAD", (InProcess(0, 0),))
         run_cell(cell, tmp_path / "run", reference=cell.reference)
     assert results(tmp_path / "run") == results(finished)

@@ -33,7 +33,7 @@ def test_han2022_has_the_numbers_of_the_paper_and_its_code() -> None:
     assert (sampling.deformation, sampling.contrast, sampling.brightness) == (0.25, 1.0, 0.25)
     assert sampling.noise**2 == pytest.approx(0.01)
     assert sampling.standardise
-    assert sampling.margin == 11  # ceil(6 sqrt 3)
+    assert sampling.margin == (11, 11, 11)  # ceil(6 sqrt 3)
     assert model.objective == Objective(theta_kl=1e-3, theta_ms=1e3, alpha=1, beta=1, margin=1)
     assert model.optimiser == Optimiser(learning_rate=1e-4, warm_up=0, schedule="constant", batch=128)
     assert (settings.words, settings.smoothing, settings.clusterer) == (0, 0.0, "kmeans")

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
+from vemosaic.blocks.executors import InProcess
+from vemosaic.blocks.grid import units
 from vemosaic.blocks.records import Ledger
-from vemosaic.clustering import Clusters, assign
+from vemosaic.blocks.work import Work
+from vemosaic.clustering import Clusters, Statistics, assign, statistics_of
 from vemosaic.embedding import Embedder, tiles_of
 from vemosaic.errors import VolumeError
 from vemosaic.models.settings import Architecture
 from vemosaic.segmentation import (
     CELLS,
     EmbeddingSample,
+    begin_clusters,
+    embedding_steps,
     fit_clusters,
+    follow_all,
+    map_steps,
     sample_embedding,
-    stream_embedding,
-    write_embedding,
-    write_map,
+    unit_statistics,
 )
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
@@ -128,7 +135,7 @@ class TestSample:
             patch.setattr("vemosaic.segmentation.CELL", cell)
             patch.setattr("vemosaic.segmentation.units", lambda *_: _some_cells(cell))
             sample_embedding(embedder, huge, count=100, listen=events.append)
-        assert array.read <= CELLS * (cell + 2 * (embedder.halo + embedder.reach)) ** 3
+        assert array.read <= CELLS * (cell + 2 * (max(embedder.halo) + max(embedder.reach))) ** 3
         assert events[0] == StageStarted("sample", CELLS * cell**3)
         assert sum(e.amount for e in events if isinstance(e, UnitDone)) == CELLS * cell**3
         assert events[-1] == StageEnded("sample")
@@ -164,8 +171,7 @@ class TestFit:
         intensity = rng.permutation(np.repeat([10.0, 20.0, 30.0], 500)).astype(np.float32)
         embedding = np.stack([np.cos(intensity), np.sin(intensity)], 1) + 0.01 * rng.normal(size=(1500, 2))
         sample = EmbeddingSample(np.zeros((1500, 3), np.int64), embedding.astype(np.float32), intensity)
-        batches = iter([sample.embedding] * 3) if streamed else None
-        (found,) = fit_clusters(sample, [3], 0, batches)
+        (found,) = begin_clusters(sample, [3]) if streamed else fit_clusters(sample, [3])
         expected = np.stack([np.cos([10, 20, 30]), np.sin([10, 20, 30])], 1)
         np.testing.assert_allclose(found.centres, expected, atol=0.02)
 
@@ -175,22 +181,31 @@ class TestFit:
 
 
 class TestStream:
-    """All voxels, unit by unit."""
+    """Sums over all voxels, unit by unit."""
 
-    @pytest.mark.parametrize("shape", [(8, 16, 40), (64, 64, 64)])
-    def test_each_voxel_once(
-        self, embedder: Embedder, volume: Volume, dense: npt.NDArray[np.float32], shape: Shape
-    ) -> None:
-        rows = np.concatenate(list(stream_embedding(embedder, volume, shape)))
-        order, expected = np.lexsort(rows.T), dense.reshape(-1, 4)
-        np.testing.assert_allclose(rows[order][:, -1], expected[np.lexsort(expected.T)][:, -1], atol=1e-4)
-        assert not np.allclose(rows, expected)  # shuffled
+    def test_each_voxel_once(self, embedder: Embedder, volume: Volume, dense: npt.NDArray[np.float32]) -> None:
+        whole = statistics_of(torch.from_numpy(dense), CLUSTERS)
+        found = [
+            unit_statistics(embedder, unit, embedder.read(volume, unit), CLUSTERS)
+            for unit in units(SHAPE, (TILE, 2 * TILE, 5 * TILE))
+        ]
+        merged = reduce(Statistics.merge, found)
+        assert merged.moments[:2, 0].sum() == merged.moments[2:, 0].sum() == dense[..., 0].size
+        np.testing.assert_allclose(merged.moments, whole.moments, rtol=1e-3)
 
-    def test_only_the_mask_and_no_empty_batch(self, embedder: Embedder, volume: Volume) -> None:
+    def test_only_the_mask(self, embedder: Embedder, volume: Volume) -> None:
         mask = masked(slice(0, 5), slice(0, 6), slice(0, 7))
-        batches = list(stream_embedding(embedder, volume, (8, 8, 8), mask=mask))
-        assert sum(map(len, batches)) == 5 * 6 * 7
-        assert all(len(batch) for batch in batches)
+        found = [
+            unit_statistics(embedder, unit, embedder.read(volume, unit), CLUSTERS, mask)
+            for unit in units(SHAPE, (TILE, TILE, TILE))
+        ]
+        assert reduce(Statistics.merge, found).moments[:2, 0].sum() == 5 * 6 * 7
+
+    def test_one_step_towards_all(self, embedder: Embedder, volume: Volume, dense: npt.NDArray[np.float32]) -> None:
+        (found,) = follow_all(embedder, volume, CLUSTERS[:1])
+        nearest = np.linalg.norm(dense[..., None, :] - CLUSTERS[0].centres, axis=-1).argmin(-1)
+        for number, centre in enumerate(found.centres):
+            np.testing.assert_allclose(centre, dense[nearest == number].mean(0), rtol=1e-3, atol=1e-4)
 
 
 CLUSTERS = [Clusters(np.random.default_rng(k).normal(size=(k, 4)).astype(np.float32)) for k in (2, 5)]
@@ -215,7 +230,8 @@ class TestMap:
             owns=lambda unit: [f for k in (2, 5) for f in store.files(k, 0, unit.origin, unit.shape)],
             root=folder,
         )
-        write_map(embedder, volume, CLUSTERS, store, ledger, mask=mask)
+        steps = map_steps(embedder, volume, CLUSTERS, store, ledger, mask=mask)
+        InProcess().carry_out(units(volume.shape, store.shard), Work(steps))
         return [store.read(k, 0, (0, 0, 0), volume.shape) for k in (2, 5)]
 
     def test_the_nearest_centre(
@@ -257,8 +273,6 @@ class TestMap:
 
 
 def assign_all(embedding: npt.NDArray[np.float32]) -> list[npt.NDArray[np.uint8]]:
-    import torch
-
     return [labels.numpy() for labels in assign(torch.from_numpy(embedding), CLUSTERS)]
 
 
@@ -272,7 +286,8 @@ def test_the_stored_embedding_is_the_dense_one(
     )
     events: list[Event] = []
     for _ in range(2):
-        write_embedding(plain, volume, store, ledger, listen=events.append)
+        steps = embedding_steps(plain, volume, store, ledger)
+        InProcess().carry_out(units(volume.shape, store.shard), Work(steps), events.append)
     stored = store.read((0, 0, 0), SHAPE)
     np.testing.assert_allclose(stored, np.moveaxis(dense, -1, 0), rtol=2e-3, atol=1e-3)
     starts = [e.done for e in events if isinstance(e, StageStarted)]

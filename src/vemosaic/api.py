@@ -22,6 +22,7 @@ from vemosaic import evaluation
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.executor import stream
 from vemosaic.blocks.grid import Unit, units
+from vemosaic.clustering import Clustering
 from vemosaic.embedding import Embedder
 from vemosaic.errors import SettingsError, VolumeError
 from vemosaic.evaluation import Reference, open_reference
@@ -29,7 +30,7 @@ from vemosaic.evaluation.reference import reference_from_arrays
 from vemosaic.models.model import Model, measure
 from vemosaic.models.settings import ModelSettings
 from vemosaic.scoring import largest_label
-from vemosaic.segmentation import fit_clusters, map_unit, sample_embedding, stream_embedding
+from vemosaic.segmentation import begin_clusters, fit_clusters, follow_all, map_unit, sample_embedding
 from vemosaic.settings import Settings, choose_device
 from vemosaic.training import train as train_model
 from vemosaic.volumes import open_volume
@@ -78,7 +79,8 @@ def train(
     anchors
         Training budget in anchors, over all volumes; the device's default where None.
     settings
-        A preset, changed or not; the `default` preset where None.
+        A preset, changed or not; the `default` preset where None, with flat patches where all volumes lie in thick
+        slices.
     seed
         Of weights, patches and noise.
     device
@@ -99,6 +101,7 @@ def train(
         If the budget is less than one batch, or there is no such device.
     """
     opened = [_opened(source, voxel_size) for source in _listed(volumes)]
+    settings = settings or ModelSettings().suited_to(*opened)
     given = [None] * len(opened) if masks is None else _listed(masks)
     if len(given) != len(opened):
         raise SettingsError(
@@ -108,7 +111,7 @@ def train(
         compare_voxel_sizes(volume, [opened[0].known_voxel_size()])
     model, _ = train_model(
         opened,
-        [measure(settings or ModelSettings(), volume) for volume in opened],
+        [measure(settings, volume) for volume in opened],
         settings,
         anchors=anchors,
         seed=seed,
@@ -149,7 +152,7 @@ def embed(
         If the box is not three slices that hold a voxel.
     """
     opened = _opened(volume, voxel_size)
-    compare_voxel_sizes(opened, model.card.get("voxel_size_nm", ()))
+    model.check(opened)
     origin, shape = _extent(box, opened)
     if math.prod(shape) > MOST_EMBEDDED:
         raise VolumeError(
@@ -157,7 +160,7 @@ def embed(
             f"the embedding of {math.prod(shape) / 1e9:.3g} Gvoxel does not belong in memory",
             "give a smaller box, or store it in a run folder: vemosaic run --embedding",
         )
-    return Embedder(model, model.measure(opened)).box(opened, origin, shape)
+    return Embedder.of(model, opened).box(opened, origin, shape)
 
 
 def cluster(
@@ -214,7 +217,7 @@ def cluster(
         words=words, dimensions=dimensions, smoothing=smoothing, fit=fit, clusterer=clusterer, seed=seed
     )
     opened = _opened(volume, voxel_size)
-    compare_voxel_sizes(opened, model.card.get("voxel_size_nm", ()))
+    model.check(opened)
     origin, shape = _extent(box, opened)
     if math.prod(shape) * len(ks) > MOST_LABELS:
         raise VolumeError(
@@ -224,7 +227,7 @@ def cluster(
         )
     inside = _opened_mask(mask, opened)
     embedder, sample = sample_embedding(
-        replace(Embedder(model, model.measure(opened)), smoothing=settings.smoothing),
+        replace(Embedder.of(model, opened), smoothing=settings.smoothing),
         opened,
         words=settings.words,
         dimensions=settings.dimensions,
@@ -232,9 +235,12 @@ def cluster(
         seed=settings.seed,
         listen=listen,
     )
-    all_voxels = stream_embedding(embedder, opened, SHARD, mask=inside, seed=settings.seed, listen=listen)
-    streamed = all_voxels if settings.fit == "stream" else None
-    found = fit_clusters(sample, ks, settings.seed, streamed, settings.clusterer)
+    found: Sequence[Clustering]
+    if settings.fit == "stream":
+        begun = begin_clusters(sample, ks, settings.seed, settings.clusterer)
+        found = follow_all(embedder, opened, begun, mask=inside, listen=listen)
+    else:
+        found = fit_clusters(sample, ks, settings.seed, settings.clusterer)
     maps = np.empty((len(ks), *shape), np.uint8)
     mapped = stream(
         [_moved(unit, origin) for unit in units(shape, SHARD)],

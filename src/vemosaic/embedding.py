@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from vemosaic.clustering.words import Words
 from vemosaic.models import default
 from vemosaic.models.model import Model
 from vemosaic.models.patch_view import embed_places
+from vemosaic.volumes.anisotropy import relative_depth
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape, Volume
 
@@ -26,6 +28,11 @@ border, so that no choice of blocks changes a voxel."""
 
 TRUNCATE = 2.0
 """Where the smoothing Gaussian ends, in standard deviations."""
+
+Taps: TypeAlias = tuple[list[float], list[float], list[float]]
+"""Weights of a convolution along z, y and x."""
+
+UNSMOOTHED: Taps = ([1.0], [1.0], [1.0])
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,9 @@ class Embedder:
     smoothing
         Standard deviation in voxels of a Gaussian over what describes the voxels; 0 for none. A voxel's own patch
         says which texture it touches; the mean over its neighbourhood says in which it lies.
+    depth
+        How many times as deep as wide a voxel is taken to be: the Gaussian's standard deviation along z is as many
+        times smaller. Infinite for a single slice, along which there is nothing to smooth.
     stride
         Of encoders that work patch by patch: embed one voxel in every block of so many an edge, on one lattice over the
         volume, and give its vector to the whole block.
@@ -52,6 +62,7 @@ class Embedder:
     intensity: Intensity
     words: Words | None = None
     smoothing: float = 0.0
+    depth: float = 1.0
     stride: int = 1
 
     @property
@@ -59,15 +70,35 @@ class Embedder:
         """Length of the vector, C."""
         return self.words.channels if self.words else self.model.vae.semantic
 
-    @property
-    def reach(self) -> int:
-        """Voxels that smoothing needs beyond each face."""
-        return len(gaussian_taps(self.smoothing)) // 2
+    @classmethod
+    def of(cls, model: Model, volume: Volume, *, stride: int = 1) -> Embedder:
+        """Make a model ready for a volume: measure what normalises it, and how deep its voxels are.
+
+        Smoothing follows the depth of the voxels where the model's patches are flat; where they are cubes, voxels are
+        taken to be cubes, too.
+        """
+        depth = relative_depth(volume) if model.settings.slices else 1.0
+        return cls(model, model.measure(volume), depth=depth, stride=stride)
 
     @property
-    def halo(self) -> int:
-        """Voxels read beyond each face."""
-        return self.model.encoder.halo + self.stride - 1 + self.reach
+    def taps(self) -> Taps:
+        """Weights of the Gaussian along z, y and x."""
+        across, within = gaussian_taps(self.smoothing / self.depth), gaussian_taps(self.smoothing)
+        return across, within, within
+
+    @property
+    def reach(self) -> Shape:
+        """Voxels that smoothing needs beyond each face, z y x."""
+        z, y, x = (len(taps) // 2 for taps in self.taps)
+        return z, y, x
+
+    @property
+    def halo(self) -> Shape:
+        """Voxels read beyond each face, z y x."""
+        encoder = self.model.encoder
+        view = encoder.halo if isinstance(encoder, default.Encoder) else (encoder.halo + self.stride - 1,) * 3
+        z, y, x = (v + r for v, r in zip(view, self.reach, strict=True))
+        return z, y, x
 
     @property
     def device(self) -> torch.device:
@@ -76,7 +107,7 @@ class Embedder:
 
     @torch.inference_mode()
     def tile(self, voxels: npt.NDArray[np.float32], origin: Sequence[int]) -> Tensor:
-        """Embed one box of raw voxels ``(Z + 2 halo, Y + 2 halo, X + 2 halo)`` to ``(Z, Y, X, C)``, float32.
+        """Embed one box of raw voxels, the halo around it included, to ``(Z, Y, X, C)``, float32.
 
         `origin` is the place of its first embedded voxel in the volume.
         """
@@ -85,11 +116,12 @@ class Embedder:
         if isinstance(encoder, default.Encoder):
             embedding = encoder.dense(normalised[None, None])  # (1, C, Z, Y, X)
         else:
-            embedding = encoder.dense(normalised[None, None], self.stride, [o - self.reach for o in origin])
+            first = [o - r for o, r in zip(origin, self.reach, strict=True)]
+            embedding = encoder.dense(normalised[None, None], self.stride, first)
         described = embedding[0].permute(1, 2, 3, 0).contiguous()
         if self.words is not None:
             described = self.words.encode(described)
-        return smooth(described, gaussian_taps(self.smoothing))
+        return smooth(described, self.taps)
 
     @torch.inference_mode()
     def voxels(self, voxels: npt.NDArray[np.float32], places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -114,7 +146,9 @@ class Embedder:
 
     def read(self, volume: Volume, box: Unit) -> npt.NDArray[np.float32]:
         """Read what a box needs: its voxels and the halo, mirrored at the volume's border."""
-        return volume.read([o - self.halo for o in box.origin], [n + 2 * self.halo for n in box.shape])
+        halo = self.halo
+        origin = [o - h for o, h in zip(box.origin, halo, strict=True)]
+        return volume.read(origin, [n + 2 * h for n, h in zip(box.shape, halo, strict=True)])
 
     def tiles(self, box: Unit, voxels: npt.NDArray[np.float32]) -> Iterator[tuple[Unit, Tensor]]:
         """Embed a box tile by tile.
@@ -133,7 +167,7 @@ class Embedder:
         embedding : Tensor, (Z, Y, X, C), float32
         """
         for part in tiles_of(box.origin, box.shape):
-            cut = tuple(slice(o, o + n + 2 * self.halo) for o, n in zip(part.origin, part.shape, strict=True))
+            cut = tuple(slice(o, o + n + 2 * h) for o, n, h in zip(part.origin, part.shape, self.halo, strict=True))
             place = [o + p for o, p in zip(box.origin, part.origin, strict=True)]
             yield part, self.tile(voxels[cut], place)
 
@@ -169,20 +203,20 @@ def gaussian_taps(sigma: float) -> list[float]:
     return [w / sum(weights) for w in weights]
 
 
-def smooth(values: Tensor, taps: list[float]) -> Tensor:
-    """Convolve ``(Z, Y, X, C)`` along z, y and x with the same taps; each axis loses ``len(taps) - 1`` voxels.
+def smooth(values: Tensor, taps: Taps) -> Tensor:
+    """Convolve ``(Z, Y, X, C)`` along z, y and x, each with taps of its own; an axis loses ``len(taps) - 1`` voxels.
 
     A convolution along one axis is a product with a banded matrix: several times as fast as adding shifted copies.
     """
-    lost = len(taps) - 1
-    if lost == 0:
-        return values
-    depth, height, width, channels = values.shape
-    band_z, band_y, band_x = (_band(n, taps, values) for n in (depth, height, width))
-    values = band_x @ values  # (Z, Y, X', C)
-    values = band_y @ values.view(depth, height, -1)  # (Z, Y', X' C)
-    values = band_z @ values.view(depth, -1)  # (Z', Y' X' C)
-    return values.view(depth - lost, height - lost, width - lost, channels)
+    depth, height, _, channels = values.shape
+    band_z, band_y, band_x = (_band(n, t, values) for n, t in zip(values.shape, taps, strict=False))
+    if len(taps[2]) > 1:
+        values = band_x @ values  # (Z, Y, X', C)
+    if len(taps[1]) > 1:
+        values = band_y @ values.view(depth, height, -1)  # (Z, Y', X' C)
+    if len(taps[0]) > 1:
+        values = band_z @ values.view(depth, -1)  # (Z', Y' X' C)
+    return values.view(len(band_z), len(band_y), len(band_x), channels)
 
 
 def _band(length: int, taps: list[float], like: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from vemosaic.patches import Grids
+from vemosaic.patches import LEAST, Grids
+from vemosaic.volumes.volume import Shape
 
 Range = tuple[float, float]
 
@@ -44,12 +45,17 @@ class HierarchicalSampling(BaseModel):
         return self
 
     @property
-    def margin(self) -> int:
-        """Voxels between an anchor and the border: the reach of the largest parent."""
-        return math.ceil(self.parent[1])
+    def least(self) -> Shape:
+        """Fewest voxels that a volume may have along each axis."""
+        return LEAST
 
     @property
-    def halo(self) -> int:
+    def margin(self) -> Shape:
+        """Voxels between an anchor and the border: the reach of the largest parent."""
+        return (math.ceil(self.parent[1]),) * 3
+
+    @property
+    def halo(self) -> Shape:
         """Voxels around an anchor that its patches may read; a child reads none that its parent does not."""
         return self.margin
 

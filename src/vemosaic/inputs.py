@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vemosaic.errors import VolumeError
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.volumes import at_voxel_size, open_volume
+from vemosaic.volumes.anisotropy import CUBIC, check_extent, lies_in_slices, relative_depth
 from vemosaic.volumes.volume import Shape, Slices, Volume
 
-ISOTROPY = 1.5  # longest to shortest edge of a voxel, from which on users are told
+if TYPE_CHECKING:
+    from vemosaic.models.settings import ModelSettings
 
 
 class AnisotropyWarning(UserWarning):
-    """Voxels that are far from cubes even at the working voxel size."""
+    """Voxels that are far from cubes even at the working voxel size, and what is made of them."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,6 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
     ------
     VolumeError
         If it cannot be read, is too small, or its voxel size is not known.
-
-    Warns
-    -----
-    AnisotropyWarning
-        Where voxels are not cubes at the working voxel size.
     """
     volume = open_volume(
         request.source,
@@ -93,19 +91,62 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
         missing_chunks=request.missing_chunks,
     )
     working = at_voxel_size(volume, working_voxel_size)
-    size = working.known_voxel_size()
-    if max(size) > ISOTROPY * min(size):
-        warnings.warn(
-            f"{request.source}: voxels are {' x '.join(f'{s:.3g}' for s in size)} nm (z, y, x) and not cubes; the map "
-            "can be made, but textures are compared in all directions as if they were, and it will be less sure",
-            AnisotropyWarning,
-            stacklevel=2,
-        )
+    working.known_voxel_size()
     mask = None
     if request.mask is not None:
         inside = open_reference([f"mask={request.mask}"], working, source=volume)
         mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
     return OpenedInput(request, volume, working, mask)
+
+
+def suited_to(inputs: Sequence[OpenedInput], model: ModelSettings) -> ModelSettings:
+    """Choose between flat patches and cubes for what a model is to be trained on.
+
+    Raises
+    ------
+    VolumeError
+        If one volume asks for flat patches, and another one for cubes; if one has fewer voxels than a patch.
+
+    Warns
+    -----
+    AnisotropyWarning
+        Where voxels are not cubes at the working voxel size; it says what is made of them.
+    """
+    chosen = model.suited_to(*(opened.working for opened in inputs))
+    for opened in inputs:
+        if lies_in_slices(opened.working) != lies_in_slices(inputs[0].working) and model.shared:
+            raise VolumeError(
+                opened.request.source,
+                f"has slices of another kind than {inputs[0].request.source}: {_voxels(opened)} against "
+                f"{_voxels(inputs[0])} (z, y, x)",
+                "train on volumes of one kind, or bring them to one --working-voxel-size",
+            )
+        check_extent(opened.working, chosen.sampling.least)
+        told = _of_voxels(opened, flat=chosen.slices is not None)
+        if told:
+            warnings.warn(f"{opened.request.source}: {told}", AnisotropyWarning, stacklevel=2)
+    return chosen
+
+
+def _of_voxels(opened: OpenedInput, *, flat: bool) -> str | None:
+    """Say what is made of voxels that are not cubes."""
+    size, slices = opened.working.known_voxel_size(), opened.working.shape[0]
+    if flat and relative_depth(opened.working) <= CUBIC:
+        return f"has only {slices} slices; textures are compared within each"
+    if flat and slices == 1:
+        return "is a single slice; textures are compared within it"
+    if flat:
+        return f"voxels are {_voxels(opened)} (z, y, x) and not cubes; textures are compared within slices"
+    if max(size) > CUBIC * min(size):
+        return (
+            f"voxels are {_voxels(opened)} (z, y, x) and not cubes; the map can be made, but textures are compared in "
+            "all directions as if they were, and it will be less sure"
+        )
+    return None
+
+
+def _voxels(opened: OpenedInput) -> str:
+    return f"{' x '.join(f'{s:.3g}' for s in opened.working.known_voxel_size())} nm"
 
 
 @dataclass(frozen=True)

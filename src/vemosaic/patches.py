@@ -2,7 +2,9 @@
 
 A patch is a grid of 16 points an axis laid into a volume and filled by trilinear interpolation. An anchor's grid is
 axis-aligned; its positives lie close by, freely rotated, scaled and deformed; all are recoloured (Han et al. 2022,
-sections 3.1 and 4.2; the numbers in `Sampling` are those of its reference implementation).
+sections 3.1 and 4.2; the numbers in `Sampling` are those of its reference implementation). Where slices are thick,
+patches lie flat in them: they are turned, scaled, deformed and moved within the slice, and mirrored across it; the
+slices above and below are moved a little against the middle one.
 
 A batch is a pure function of the seed and the step, so that a resumed training sees what an undisturbed one would.
 """
@@ -23,11 +25,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vemosaic.errors import VolumeError
+from vemosaic.volumes.anisotropy import FIELD, check_extent
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape, Volume
 
+POOL_BYTES = 512 * 2**20
+
 FLOOR = 16**-1.5
 """Least standard deviation that a patch is divided by, of intensities in 0..1 (Han et al. 2022, their code)."""
+
+LEAST = (FIELD, FIELD, FIELD)
+"""Fewest voxels of a volume whose patches are cubes."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,15 @@ class AnySampling(Protocol):
     """What `PatchSampler` asks of a way to draw patches."""
 
     @property
-    def margin(self) -> int:
+    def least(self) -> Shape:
+        """Fewest voxels that a volume may have along each axis."""
+
+    @property
+    def margin(self) -> Shape:
         """Voxels between an anchor and the border."""
 
     @property
-    def halo(self) -> int:
+    def halo(self) -> Shape:
         """Voxels around an anchor that the patches of its sample may read."""
 
     def draw(self, anchor: Tensor, generator: torch.Generator) -> Grids:
@@ -74,6 +86,12 @@ class Sampling(BaseModel):
 
     kind: Literal["positives"] = "positives"
     points: int = Field(16, ge=2, description="Grid points of a patch along each axis.")
+    slices: Literal[1, 3] | None = Field(
+        None, description="Of patches that lie flat in thick slices: how many slices they have; None for cubes."
+    )
+    drift: float = Field(
+        2.0, ge=0.0, description="Shift of the outer slices of a flat patch, as sections are never quite aligned (std)."
+    )
     half_size: tuple[float, float] = Field(
         (2.0, 6.0), description="Half the physical size of a patch, drawn uniformly from this range."
     )
@@ -96,14 +114,34 @@ class Sampling(BaseModel):
         return self
 
     @property
-    def margin(self) -> int:
-        """Voxels between an anchor and the border: the reach of the largest patch, rotated."""
-        return math.ceil(self.half_size[1] * math.sqrt(3))
+    def least(self) -> Shape:
+        """Fewest voxels that a volume may have along each axis."""
+        return (1, *LEAST[1:]) if self.slices else LEAST
 
     @property
-    def halo(self) -> int:
+    def margin(self) -> Shape:
+        """Voxels between an anchor and the border: the reach of the largest patch, rotated."""
+        return self._along_axes(math.ceil(self._diagonal))
+
+    @property
+    def halo(self) -> Shape:
         """Voxels around an anchor that its positives may read."""
-        return math.ceil(self.half_size[1] * math.sqrt(3) + self.radius + 0.5) + 1
+        drift = self.drift if self.slices == 3 else 0.0
+        return self._along_axes(math.ceil(self._diagonal + self.radius + 0.5 + drift) + 1)
+
+    @property
+    def turned(self) -> int:
+        """How many axes patches are turned, scaled and moved along: all three, or those of the slice."""
+        return 2 if self.slices else 3
+
+    @property
+    def _diagonal(self) -> float:
+        """Half the diagonal of the largest patch, in as many axes as it is turned in."""
+        return self.half_size[1] * math.sqrt(self.turned)
+
+    def _along_axes(self, voxels: int) -> Shape:
+        """So many voxels along each axis, but across slices no more than a flat patch has."""
+        return (self.slices // 2 if self.slices else voxels, voxels, voxels)
 
     def draw(self, anchor: Tensor, generator: torch.Generator) -> Grids:
         """Lay the grids of anchors, axis-aligned, and of their positives, turned, scaled and deformed."""
@@ -191,7 +229,7 @@ class PatchSampler:
         device: torch.device | str = "cpu",
         masks: Sequence[Volume | None] | None = None,
         tile: int = 128,
-        pool_bytes: int = 512 * 2**20,
+        pool_bytes: int = POOL_BYTES,
     ) -> None:
         self.volumes = tuple(volumes)
         self.intensities = tuple(intensities)
@@ -200,11 +238,11 @@ class PatchSampler:
         self.device = torch.device(device)
         self.masks = tuple(masks) if masks is not None else (None,) * len(self.volumes)
         for volume, mask in zip(self.volumes, self.masks, strict=True):
-            _check(volume, mask)
+            _check(volume, mask, sampling.least)
         halo = sampling.halo
         largest = [max(v.shape[a] for v in self.volumes) for a in range(3)]
-        inner = tuple(min(max(tile - 2 * halo, 16), n) for n in largest)
-        self._tile_shape = tuple(n + 2 * halo for n in inner)
+        inner = tuple(min(max(tile - 2 * h, 16), n) for h, n in zip(halo, largest, strict=True))
+        self._tile_shape = tuple(n + 2 * h for h, n in zip(halo, inner, strict=True))
         self._tiles = [
             _within(mask, _tiles(i, volume, inner, sampling.margin))
             for i, (volume, mask) in enumerate(zip(self.volumes, self.masks, strict=True))
@@ -239,13 +277,13 @@ class PatchSampler:
     def _interpolate(self, slot: Tensor, grid: Tensor) -> Tensor:
         """Trilinear interpolation: the pool is one tall volume, tile above tile, and no patch leaves its tile.
 
-        The halo holds all but the rarest deformations; what reaches beyond takes the tile's border.
+        The halo holds all but rare deformations and drifts; what reaches beyond takes the tile's border.
         """
         depth, height, width = self._tile_shape
         tall = self._pool.view(1, 1, self._slots * depth, height, width)
         offset = (slot * depth).to(grid.dtype)[:, None, None, None, None]
         z, y, x = grid.unbind(-1)
-        size = torch.tensor([width - 1, height - 1, self._slots * depth - 1], device=self.device)
+        size = torch.tensor([width - 1, height - 1, max(1, self._slots * depth - 1)], device=self.device)
         normal = torch.stack((x, y, z.clamp(0, depth - 1) + offset), -1) * (2 / size) - 1
         normal = normal.flatten(0, 1)  # (B R, Z, Y, X, 3)
         filled = F.grid_sample(
@@ -302,15 +340,17 @@ class PatchSampler:
     def _load(self, position: int) -> tuple[Tensor, npt.NDArray[np.int64] | None]:
         """Read a tile, normalised, and the flat places of its allowed anchors where there is a mask."""
         tile = self._sequence(position)
-        origin = [a - self.sampling.halo for a in tile.start]
+        halo = self.sampling.halo
+        origin = [a - h for a, h in zip(tile.start, halo, strict=True)]
         voxels = self.volumes[tile.volume].read(origin, self._tile_shape)
         normalised = torch.from_numpy(self.intensities[tile.volume].normalise(voxels))
         mask = self.masks[tile.volume]
         if mask is None:
             return normalised, None
         inside = np.nonzero(mask.read(tile.start, tile.shape))
-        halo = self.sampling.halo
-        return normalised, np.ravel_multi_index(tuple(i + halo for i in inside), self._tile_shape)
+        return normalised, np.ravel_multi_index(
+            tuple(i + h for i, h in zip(inside, halo, strict=True)), self._tile_shape
+        )
 
     def _tabulate(self) -> _Tables:
         """Tensors that say for each slot where its anchors lie and how much it weighs."""
@@ -323,10 +363,10 @@ class PatchSampler:
         masked = [a for a in self._allowed if a is not None]
         sizes = np.array([0 if a is None else len(a) for a in self._allowed], np.int64)
         halo = self.sampling.halo
-        self._origins = self._tensor([[a - halo for a in t.start] for t in tiles])
+        self._origins = self._tensor([[a - h for a, h in zip(t.start, halo, strict=True)] for t in tiles])
         return _Tables(
             weight=torch.tensor(weight, dtype=torch.float64, device=self.device).float(),
-            start=self._tensor([[halo] * 3 for _ in tiles]),
+            start=self._tensor([halo for _ in tiles]),
             extent=self._tensor([t.shape for t in tiles]),
             volume=self._tensor([t.volume for t in tiles]),
             allowed=self._tensor(np.concatenate(masked)) if masked else None,
@@ -370,6 +410,8 @@ def draw_grids(anchor: Tensor, sampling: Sampling, generator: torch.Generator) -
     """
     device = anchor.device
     count, replicates, points = len(anchor), 1 + sampling.positives, sampling.points
+    axes = sampling.turned
+    layers = (sampling.slices,) if sampling.slices else ()
     low, high = sampling.half_size
 
     def uniform(*shape: int) -> Tensor:
@@ -379,34 +421,47 @@ def draw_grids(anchor: Tensor, sampling: Sampling, generator: torch.Generator) -
         return torch.randn(shape, generator=generator, device=device)
 
     half_size = low + (high - low) * uniform(count, replicates)
-    direction = F.normalize(normal(count, sampling.positives, 3), dim=-1)
-    distance = sampling.radius * uniform(count, sampling.positives, 1) ** (1 / 3)
-    offset = torch.cat((torch.zeros(count, 1, 3, device=device), (direction * distance).round()), 1)
-    centres = anchor[:, None] + offset  # (B, R, 3)
+    direction = F.normalize(normal(count, sampling.positives, axes), dim=-1)
+    distance = sampling.radius * uniform(count, sampling.positives, 1) ** (1 / axes)
+    offset = torch.cat((torch.zeros(count, 1, axes, device=device), (direction * distance).round()), 1)
+    centres = anchor[:, None] + F.pad(offset, (3 - axes, 0))  # (B, R, 3)
 
     line = torch.linspace(-1, 1, points, device=device)
-    unit = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1)  # (Z, Y, X, 3)
+    unit = torch.stack(torch.meshgrid(*(line,) * axes, indexing="ij"), -1)
+    unit = unit.expand(*layers, *unit.shape)  # (Z, Y, X, axes)
     step = 2 / (points - 1)
-    inner = points - 2
-    shift = sampling.deformation * step * normal(count, sampling.positives, inner, inner, inner, 3)
-    shift = F.pad(shift, (0, 0, 1, 1, 1, 1, 1, 1))  # the outer faces stay
-    flat = torch.cat((unit.expand(count, 1, -1, -1, -1, -1), unit + shift), 1).flatten(2, 4)
+    inner = (points - 2,) * axes
+    shift = sampling.deformation * step * normal(count, sampling.positives, *layers, *inner, axes)
+    shift = F.pad(shift, (0, 0, *(1, 1) * axes))  # the outer faces stay
+    flat = torch.cat((unit.expand(count, 1, *unit.shape), unit + shift), 1).flatten(2, 4)
 
     turn = torch.cat(
         (
-            axis_aligned(count, generator, device)[:, None],
-            rotations(count, sampling.positives, generator, device),
+            axis_aligned(count, axes, generator, device)[:, None],
+            rotations(count, sampling.positives, axes, generator, device),
         ),
         1,
     )
     flips = uniform(count, replicates, 3).round() * 2 - 1
-    turn = turn * flips[:, :, None, :] * half_size[:, :, None, None]  # flip, then rotate; scale anywhere
-    grid = flat @ turn.transpose(-1, -2) + centres[:, :, None]
-    return Grids(grid.view(count, replicates, points, points, points, 3), centres.long(), half_size)
+    turn = turn * flips[:, :, None, -axes:] * half_size[:, :, None, None]  # flip, then rotate; scale anywhere
+    grid = flat @ turn.transpose(-1, -2)
+    if sampling.slices:
+        drift = sampling.drift * normal(count, replicates, sampling.slices, 1, 2)
+        drift[:, :, sampling.slices // 2] = 0
+        grid = (grid.view(count, replicates, sampling.slices, -1, 2) + drift).flatten(2, 3)
+        layer = torch.arange(sampling.slices, device=device) - sampling.slices // 2
+        across = (flips[:, :, :1] * layer).repeat_interleave(points**2, -1)  # slices lie one voxel apart
+        grid = torch.cat((across[..., None], grid), -1)
+    grid = grid + centres[:, :, None]
+    return Grids(grid.view(count, replicates, -1, points, points, 3), centres.long(), half_size)
 
 
-def rotations(count: int, replicates: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Rotations uniform over SO(3), from normal quaternions: ``(count, replicates, 3, 3)``."""
+def rotations(count: int, replicates: int, axes: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Rotations uniform over SO(3), from normal quaternions, or over SO(2): ``(count, replicates, axes, axes)``."""
+    if axes == 2:
+        angle = 2 * math.pi * torch.rand((count, replicates), generator=generator, device=device)
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack((torch.stack((cos, -sin), -1), torch.stack((sin, cos), -1)), -2)
     quaternion = torch.randn((count, replicates, 4), generator=generator, device=device)
     w, x, y, z = F.normalize(quaternion, dim=-1).unbind(-1)
     rows = (
@@ -417,11 +472,11 @@ def rotations(count: int, replicates: int, generator: torch.Generator, device: t
     return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
-def axis_aligned(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Random choices of axes and signs: signed permutation matrices, ``(count, 3, 3)``."""
-    order = torch.rand((count, 3), generator=generator, device=device).argsort(-1)
-    signs = torch.rand((count, 3), generator=generator, device=device).round() * 2 - 1
-    return F.one_hot(order, 3).to(signs.dtype) * signs[..., None]
+def axis_aligned(count: int, axes: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Random choices of axes and signs: signed permutation matrices, ``(count, axes, axes)``."""
+    order = torch.rand((count, axes), generator=generator, device=device).argsort(-1)
+    signs = torch.rand((count, axes), generator=generator, device=device).round() * 2 - 1
+    return F.one_hot(order, axes).to(signs.dtype) * signs[..., None]
 
 
 def standardised(patches: Tensor) -> Tensor:
@@ -446,13 +501,8 @@ def recolour(patches: Tensor, sampling: Sampling, generator: torch.Generator) ->
     return patches * 2 ** uniform(sampling.contrast) + uniform(sampling.brightness) + sampling.noise * noise
 
 
-def _check(volume: Volume, mask: Volume | None) -> None:
-    if min(volume.shape) < 9:
-        raise VolumeError(
-            volume.source,
-            f"{volume.shape} voxels (z, y, x) at the working voxel size are fewer than the 9 that a patch needs",
-            "use a smaller --working-voxel-size or a larger volume",
-        )
+def _check(volume: Volume, mask: Volume | None, least: Shape) -> None:
+    check_extent(volume, least)
     if mask is not None and mask.shape != volume.shape:
         raise VolumeError(
             mask.source,
@@ -461,9 +511,9 @@ def _check(volume: Volume, mask: Volume | None) -> None:
         )
 
 
-def _tiles(index: int, volume: Volume, inner: Sequence[int], margin: int) -> list[_Tile]:
+def _tiles(index: int, volume: Volume, inner: Sequence[int], margin: Shape) -> list[_Tile]:
     """Cut where anchors may lie into boxes of at most `inner` voxels; thin volumes give up some of the margin."""
-    margins = [min(margin, (n - 1) // 4) for n in volume.shape]
+    margins = [min(m, (n - 1) // 4) for m, n in zip(margin, volume.shape, strict=True)]
     starts = [range(m, n - m, size) for m, n, size in zip(margins, volume.shape, inner, strict=True)]
     stops = [n - m for m, n in zip(margins, volume.shape, strict=True)]
     return [

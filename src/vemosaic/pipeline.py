@@ -5,53 +5,50 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 import vemosaic
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
-from vemosaic.blocks.files import disk_errors, stamp, write_atomically
-from vemosaic.blocks.grid import units
+from vemosaic.blocks.executors import Executor
+from vemosaic.blocks.files import stamp, write_atomically
 from vemosaic.blocks.lock import claim
-from vemosaic.blocks.records import Ledger, fingerprint
-from vemosaic.clustering import Clustering, Words, assign, check_clusterer, clustering_from_json
-from vemosaic.colours import palette
+from vemosaic.blocks.records import fingerprint
+from vemosaic.clustering import (
+    Clustering,
+    assign,
+    check_clusterer,
+)
+from vemosaic.distributed import ALONE, Ranks
 from vemosaic.embedding import Embedder
-from vemosaic.errors import OutputError, SettingsError, VolumeError
-from vemosaic.inputs import Input, OpenedInput, ReferenceInput, open_input
+from vemosaic.errors import SettingsError
+from vemosaic.inputs import Input, ReferenceInput, open_input, suited_to
+from vemosaic.memory import fit_budget
 from vemosaic.models.model import Model, load_model, measure
 from vemosaic.report import write_report
-from vemosaic.run_folder import RECORD, RunFolder
+from vemosaic.run_folder import RunFolder
+from vemosaic.run_state import IN_PROCESS, identities
 from vemosaic.scoring import score_labels
 from vemosaic.segmentation import (
     EmbeddingSample,
+    begin_clusters,
     fit_clusters,
     sample_embedding,
-    stream_embedding,
-    write_embedding,
-    write_map,
 )
 from vemosaic.settings import Settings, choose_device
-from vemosaic.training import check_budget, default_anchors, train
-from vemosaic.volumes.array_writing import SHARD
-from vemosaic.volumes.embedding_store import EmbeddingStore
-from vemosaic.volumes.geometry import compare_voxel_sizes, parse_voxel_size
-from vemosaic.volumes.labels import LabelStore
-from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish
-from vemosaic.volumes.pyramid import build_pyramid
+from vemosaic.shard_stages import ShardStages
+from vemosaic.training import Losses, train
+from vemosaic.volumes.geometry import parse_voxel_size
 
-PREFERRED_K = 8
 KEPT_SAMPLE = 100_000
 
 
-class Run:
+class Run(ShardStages):
     """A run: its folder, settings and input, and one method for each stage.
 
     Stages know from their fingerprints whether they are done; each may be called again at any time. Use
@@ -59,118 +56,13 @@ class Run:
     `claim(run.folder.path)` while stages run.
     """
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        settings: Settings,
-        inputs: Sequence[OpenedInput],
-        device: str,
-        listen: Listener,
-    ) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.inputs = tuple(inputs)
-        self.device = choose_device(device)
-        self.listen = listen
-        self.first = self.inputs[0]
-
-    @classmethod
-    def start(
-        cls,
-        out: Path,
-        inputs: Sequence[OpenedInput],
-        settings: Settings,
-        *,
-        device: str = "auto",
-        overwrite: bool = False,
-        command: Sequence[str] | None = None,
-        listen: Listener = ignore,
-    ) -> Run:
-        """Begin or go on with a run in a folder, which is created where it is missing.
-
-        Raises
-        ------
-        OutputError
-            If the folder holds something else, or a run of other inputs.
-        SettingsError
-            If there is no such device, or the budget is less than one batch.
-        """
-        folder = RunFolder(out)
-        described = [opened.describe() for opened in inputs]
-        before = folder.record.get("inputs")
-        other = before is not None and _identities(before) != _identities(described)
-        if before is not None and other and not overwrite and folder.record.get("stages"):
-            raise OutputError(
-                out,
-                f"holds a run of another input ({before[0]['source']})",
-                "choose another --out, or add --overwrite",
-            )
-        run = cls(folder, settings, inputs, device, listen)
-        check_budget(run.anchors(), settings.model.optimiser.batch)
-        if other:
-            folder.record.pop("reference", None)
-        if other or not _trains_alike(folder.record.get("settings", {}), settings):
-            folder.forget("train")
-        folder.save(
-            vemosaic=vemosaic.__version__,
-            complete=False,
-            created=folder.record.get("created", datetime.now(UTC).isoformat(timespec="seconds")),
-            preset=settings.model.preset,
-            seed=settings.seed,
-            device=run.device.type,
-            threads=torch.get_num_threads(),
-            versions={name: version(name) for name in ("torch", "numpy", "scikit-learn", "tensorstore", "zarr")},
-            command=command or folder.record.get("command"),
-            inputs=described,
-            settings=settings.model_dump(mode="json"),
-        )
-        return run
-
-    @classmethod
-    def reopen(cls, path: Path, *, device: str = "auto", listen: Listener = ignore, **changes: Any) -> Run:
-        """Take up an earlier run with its own inputs and settings, some of them changed.
-
-        Raises
-        ------
-        OutputError
-            If there is no run in the folder, or one that this version does not understand.
-        VolumeError
-            If its input is no longer there, or is not the one that it was.
-        pydantic.ValidationError
-            If a changed setting will not do.
-        """
-        folder = RunFolder.existing(path)
-        try:
-            before = Settings.model_validate(folder.record["settings"])
-            requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
-            known = _identities(folder.record["inputs"])
-            folder.record["inputs"][0]
-        except (LookupError, TypeError, ValueError) as error:
-            raise OutputError(
-                path / RECORD,
-                f"is not a record that vemosaic {vemosaic.__version__} understands",
-                "use the version that made it, or begin a new run in another folder",
-            ) from error
-        settings = Settings.model_validate(before.model_dump() | changes)
-        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
-        if _identities([opened.describe() for opened in inputs]) != known:
-            raise VolumeError(
-                inputs[0].request.source,
-                f"is not the volume that {path} was made from",
-                "put that one back in its place",
-            )
-        run = cls(folder, settings, inputs, device, listen)
-        if settings != before:
-            folder.save(complete=False, settings=settings.model_dump(mode="json"))
-        return run
-
-    def anchors(self) -> int:
-        """The training budget in anchors."""
-        given = self.settings.anchors
-        return default_anchors(len(self.inputs), self.device) if given is None else given
-
     def train(
-        self, model: Path | None = None, *, begin_with: Path | None = None, keep_checkpoint: bool = False
+        self,
+        model: Path | None = None,
+        *,
+        begin_with: Path | None = None,
+        keep_checkpoint: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Train on the inputs, or adopt a model that is trained already.
 
@@ -183,40 +75,65 @@ class Run:
             `vemosaic.training.train`. One that will not do is not used.
         keep_checkpoint
             Leave the last checkpoint, for a longer training to begin with.
+        ranks
+            The processes that train together, of which this is the first; the others `follow`.
         """
+        with ranks:
+            self._train(model, begin_with, ranks)
+        if not keep_checkpoint:
+            self.folder.checkpoint.unlink(missing_ok=True)
+
+    def follow(self, ranks: Ranks) -> NoReturn:
+        """Train along with the first process, which has the folder, and end with the training.
+
+        Raises
+        ------
+        SystemExit
+            When all is done that takes more than one process.
+        """
+        with ranks:
+            if ranks.any(False):
+                self._learn(ranks)
+        raise SystemExit(0)
+
+    def _train(self, model: Path | None, begin_with: Path | None, ranks: Ranks) -> None:
         if model is not None:
+            ranks.any(False)  # there is nothing to follow
             self._adopt(model)
             return
         anchors = self.anchors()
         mark = fingerprint(
             "train", self.settings.model.model_dump(mode="json"), anchors, self.settings.seed, self.device.type,
-            _identities(self.folder.record["inputs"]),
+            identities(self.folder.record["inputs"]),
         )  # fmt: skip
         if self.folder.is_done("train", mark):
+            ranks.any(False)
             return
         with self.folder.stage("train", mark, [self.folder.model, self.folder.losses]):
             if begin_with and begin_with.is_file() and not self.folder.checkpoint.exists():
                 write_atomically(self.folder.checkpoint, begin_with.read_bytes())
-            trained, losses = train(
-                [i.working for i in self.inputs],
-                [measure(self.settings.model, i.working) for i in self.inputs],
-                self.settings.model,
-                anchors=anchors,
-                seed=self.settings.seed,
-                device=self.device,
-                masks=[i.mask for i in self.inputs],
-                checkpoint=self.folder.checkpoint,
-                listen=self.listen,
-            )
+            ranks.any(True)  # from here on the others follow
+            trained, losses = self._learn(ranks)
             trained.save(self.folder.model)
             lines = "".join(line.model_dump_json(exclude_none=True) + "\n" for line in losses)
             write_atomically(self.folder.losses, lines.encode())
-        if not keep_checkpoint:
-            self.folder.checkpoint.unlink(missing_ok=True)
+
+    def _learn(self, ranks: Ranks) -> tuple[Model, list[Losses]]:
+        return train(
+            [i.working for i in self.inputs],
+            [measure(self.settings.model, i.working) for i in self.inputs],
+            self.settings.model,
+            anchors=self.anchors(),
+            seed=self.settings.seed,
+            device=self.device,
+            masks=[i.mask for i in self.inputs],
+            checkpoint=self.folder.checkpoint,
+            ranks=ranks,
+            listen=self.listen,
+        )
 
     def _adopt(self, path: Path) -> None:
         adopted = load_model(path)
-        compare_voxel_sizes(self.first.working, adopted.card.get("voxel_size_nm", ()))
         mark = fingerprint("adopted", stamp(path))
         if self.folder.is_done("train", mark):
             return
@@ -224,51 +141,33 @@ class Run:
             adopted.save(self.folder.model)
             self.folder.losses.unlink(missing_ok=True)
 
-    def embedder(self) -> Embedder:
-        """The trained encoder, made ready for the first input."""
-        model: Model = load_model(self.folder.model, self.device)
-        return Embedder(model, model.measure(self.first.working), stride=self.settings.stride)
-
     def fit(self) -> None:
         """Sample the embedding and find the cluster centres for each k."""
-        mark = fingerprint(
-            "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
-            self.settings.words, self.settings.dimensions, self.settings.smoothing, self.settings.seed,
-            self.settings.clusterer,
-        )  # fmt: skip
+        mark = self._fit_mark()
         if self.folder.is_done("fit", mark):
             return
         check_clusterer(self.settings.clusterer)
-        volume, settings = self.first.working, self.settings
+        settings = self.settings
         with self.folder.stage("fit", mark, [self.folder.centres, self.folder.sample]):
             embedder, sample = sample_embedding(
                 replace(self.embedder(), smoothing=settings.smoothing),
-                volume,
+                self.first.working,
                 words=settings.words,
                 dimensions=settings.dimensions,
                 mask=self.first.mask,
                 seed=settings.seed,
                 listen=self.listen,
             )
-            batches = None
-            if self.settings.fit == "stream":
-                batches = stream_embedding(
-                    embedder,
-                    volume,
-                    SHARD,
-                    mask=self.first.mask,
-                    seed=self.settings.seed,
-                    listen=self.listen,
-                )
-            found = fit_clusters(sample, settings.clusters, settings.seed, batches, settings.clusterer)
+            found: Sequence[Clustering]
+            if settings.fit == "stream":
+                begun = begin_clusters(sample, settings.clusters, settings.seed, settings.clusterer)
+                write_atomically(self.folder.begun_centres, _described(embedder, begun))
+                followed = self._follow_all(embedder, begun, mark)
+                found = [c.ordered_by(sample.embedding, sample.intensity) for c in followed]
+            else:
+                found = fit_clusters(sample, settings.clusters, settings.seed, settings.clusterer)
             self._write_sample(sample.thinned(KEPT_SAMPLE, self.settings.seed), found)
-            document = {
-                "words": embedder.words
-                and {"centres": embedder.words.centres.tolist(), "codes": embedder.words.codes.tolist()},
-                "smoothing": embedder.smoothing,
-                "clusters": {str(c.k): c.to_json() for c in found},
-            }
-            write_atomically(self.folder.centres, json.dumps(document).encode())
+            write_atomically(self.folder.centres, _described(embedder, found))
 
     def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clustering]) -> None:
         labels = assign(torch.from_numpy(sample.embedding), found)
@@ -283,102 +182,6 @@ class Run:
             **arrays,
         )
         write_atomically(self.folder.sample, buffer.getvalue())
-
-    def clusterings(self) -> list[Clustering]:
-        """The clusterings that `fit` found, for each k, ascending."""
-        found = json.loads(self.folder.centres.read_text())["clusters"]
-        return [clustering_from_json(found[k]) for k in sorted(found, key=int)]
-
-    def describer(self) -> Embedder:
-        """The encoder with the words and the smoothing that `fit` settled on: what the map is made with."""
-        document = json.loads(self.folder.centres.read_text())
-        words = document["words"]
-        if words:
-            words = Words(np.array(words["centres"], np.float32), np.array(words["codes"], np.float32))
-        return replace(self.embedder(), words=words, smoothing=document["smoothing"])
-
-    def map(self) -> None:
-        """Give every voxel its cluster: the label store, with its pyramid, colours and metadata."""
-        store_path = self.folder.segmentation
-        mark = fingerprint("map", self.folder.digest("fit"), self._about_embedding())
-        if self.folder.is_done("map", mark) and _is_whole(store_path):
-            return
-        embedder, volume = self.describer(), self.first.working
-        found = self.clusterings()
-        ks = [c.k for c in found]
-        with self.folder.stage("map", mark, [self.folder.clusters, store_path / "zarr.json"]):
-            self._take_up(store_path, mark)
-            store = LabelStore.create(
-                store_path,
-                ks=ks,
-                shape=volume.shape,
-                voxel_size=volume.known_voxel_size(),
-                translation=volume.translation,
-            )
-            ledger = Ledger(
-                self.folder.progress,
-                "map",
-                mark,
-                owns=lambda unit: [file for k in ks for file in store.files(k, 0, unit.origin, unit.shape)],
-                root=self.folder.path,
-            )
-            write_map(embedder, volume, found, store, ledger, mask=self.first.mask, listen=self.listen)
-            recorded = ledger.recorded(units(volume.shape, store.shard))
-            recorded |= build_pyramid(store, records=self.folder.progress, fingerprint=mark, listen=self.listen)
-            store.finish(
-                recorded,
-                default_k=PREFERRED_K if PREFERRED_K in ks else ks[len(ks) // 2],
-                colours={k: palette(k) for k in ks},
-            )
-            self._write_clusters(found, store)
-
-    def _write_clusters(self, found: Sequence[Clustering], store: LabelStore) -> None:
-        """Write what there is to know of each cluster: centre, voxels, colour."""
-        document = {
-            str(c.k): {
-                "centres": c.centres.tolist(),
-                "sizes": count_labels(store, c.k),
-                "colours": [list(colour) for colour in palette(c.k)],
-            }
-            for c in found
-        }
-        write_atomically(self.folder.clusters, json.dumps(document).encode())
-
-    def _take_up(self, store: Path, mark: str) -> None:
-        """Keep of a store the shards that were begun under this mark, remove all else; metadata are written anew."""
-        begun = self.folder.progress / f"{store.name}.fingerprint"
-        if not begun.exists() or begun.read_bytes() != mark.encode():
-            remove(store)
-            write_atomically(begun, mark.encode())
-            return
-        unfinish(store, ())
-        with disk_errors(store):
-            for metadata in (*store.glob("*/zarr.json"), *store.glob("labels/*/*/zarr.json")):
-                metadata.unlink()
-
-    def embed(self) -> None:
-        """Store the embedding of every voxel, ``(c, z, y, x)`` float16."""
-        path = self.folder.embedding
-        mark = fingerprint("embed", self.folder.digest("train"), self._about_embedding())
-        if self.folder.is_done("embed", mark) and _is_whole(path):
-            return
-        embedder, volume = self.embedder(), self.first.working
-        with self.folder.stage("embed", mark, [path / "zarr.json"]):
-            self._take_up(path, mark)
-            store = EmbeddingStore.create(path, channels=embedder.channels, shape=volume.shape)
-            ledger = Ledger(
-                self.folder.progress,
-                "embed",
-                mark,
-                owns=lambda unit: store.files(unit.origin, unit.shape),
-                root=self.folder.path,
-            )
-            write_embedding(embedder, volume, store, ledger, listen=self.listen)
-            store.finish(
-                ledger.recorded(units(volume.shape, store.shard)),
-                voxel_size=volume.known_voxel_size(),
-                translation=volume.translation,
-            )
 
     def evaluate(self, reference: ReferenceInput | None = None) -> list[dict[str, Any]]:
         """Score the map of each k against a reference segmentation; the one of an earlier run where none is given.
@@ -439,16 +242,6 @@ class Run:
             self.report()
         self.folder.save(complete=True)
 
-    def _about_embedding(self) -> list[object]:
-        about = self.folder.record["inputs"][0]
-        return [
-            about["identity"],
-            about["mask_identity"],
-            about["working"],
-            self.device.type,
-            self.settings.stride,
-        ]
-
 
 def run(
     source: str,
@@ -466,6 +259,11 @@ def run(
     overwrite: bool = False,
     command: Sequence[str] | None = None,
     listen: Listener = ignore,
+    executor: Executor = IN_PROCESS,
+    ranks: Ranks = ALONE,
+    prepare: bool = False,
+    memory: int | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Run:
     """Map a volume: train, cluster, give every voxel its cluster, score, report. Resumes what is there.
 
@@ -497,11 +295,21 @@ def run(
         The command line, for the record.
     listen
         Hears of every stage.
+    executor
+        Who carries out what is done shard by shard: this process, worker processes, a Dask cluster.
+    ranks
+        The processes that train together (`vemosaic.distributed.join`); all but the first end with the training.
+    prepare
+        Stop where the map is laid out, for others to fill (`Run.map_part`).
+    memory
+        Most bytes that the run may hold; None for any.
+    tell
+        Hears in a line, before the work begins, how many that will be.
 
     Returns
     -------
     Run
-        Complete; its folder holds all results.
+        Complete unless `prepare`; its folder holds all results.
 
     Raises
     ------
@@ -520,7 +328,16 @@ def run(
     if reference:
         reference.open(opened)
     if model:
-        settings = Settings.model_validate(settings.model_dump() | {"model": load_model(model).settings})
+        adopted = load_model(model)
+        adopted.check(opened.working)
+        settings = Settings.model_validate(settings.model_dump() | {"model": adopted.settings})
+    else:
+        settings = settings.model_copy(update={"model": suited_to([opened], settings.model)})
+    if not ranks.is_first:
+        Run(RunFolder(out), settings, [opened], device, ignore).follow(ranks)
+    projection = fit_budget(settings, opened.working.shape, memory, executor)
+    if tell:
+        tell(str(projection))
     with claim(out):
         job = Run.start(
             out,
@@ -530,10 +347,15 @@ def run(
             overwrite=overwrite,
             command=command,
             listen=listen,
+            executor=projection.executor,
         )
         job.check_reference()
-        job.train(Path(model) if model else None)
+        job.train(Path(model) if model else None, ranks=ranks)
         job.fit()
+        if prepare:
+            if not job.map_is_done():
+                job.lay_out_map()
+            return job
         job.map()
         if store_embedding:
             job.embed()
@@ -543,31 +365,12 @@ def run(
     return job
 
 
-def _is_whole(store: Path) -> bool:
-    """Tell whether a store is finished and every file of it is as it was written."""
-    try:
-        return not damaged_files(store)
-    except VolumeError:
-        return False
-
-
-def count_labels(store: LabelStore, k: int) -> list[int]:
-    """Count the voxels of clusters 1 to k, shard by shard."""
-    counts = np.zeros(256, np.int64)
-    for unit in units(store.levels[0].shape, store.shard):
-        counts += np.bincount(store.read(k, 0, unit.origin, unit.shape).ravel(), minlength=256)
-    return [int(n) for n in counts[1 : k + 1]]
-
-
-def _identities(inputs: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    return [[i["identity"], i["mask_identity"], i["working"]] for i in inputs]
-
-
-def _trains_alike(before: Mapping[str, Any], settings: Settings) -> bool:
-    after = settings.model_dump(mode="json")
-    return all(before.get(name) == after[name] for name in ("model", "anchors", "seed"))
-
-
-def _as_given(given: dict[str, Any]) -> dict[str, Any]:
-    size = given["voxel_size"]
-    return given | {"voxel_size": None if size is None else tuple(size)}
+def _described(embedder: Embedder, found: Sequence[Clustering]) -> bytes:
+    """Write down what a map is made with: words, smoothing, clusters."""
+    words = embedder.words
+    document = {
+        "words": words and {"centres": words.centres.tolist(), "codes": words.codes.tolist()},
+        "smoothing": embedder.smoothing,
+        "clusters": {str(c.k): c.to_json() for c in found},
+    }
+    return json.dumps(document).encode()

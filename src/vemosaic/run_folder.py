@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vemosaic.blocks.files import disk_errors, stamp, write_atomically
+from vemosaic.blocks.files import FileStamp, disk_errors, stamp, write_atomically
 from vemosaic.blocks.lock import LOCK_NAME
+from vemosaic.blocks.memory import forget_peak, peak_memory
 from vemosaic.errors import OutputError
 
 RECORD = "run.json"
@@ -78,6 +79,11 @@ class RunFolder:
         except OSError:
             return False
 
+    def stamps(self) -> dict[Path, FileStamp]:
+        """Return the files that finished stages left, with their hashes."""
+        stages = self.record.get("stages", {}).values()
+        return {self.path / name: FileStamp(*known) for stage in stages for name, known in stage["files"].items()}
+
     def digest(self, stage: str) -> dict[str, Any]:
         """What a finished stage left: the fingerprint and the hashes of its files, for stages that build on it.
 
@@ -119,12 +125,14 @@ class RunFolder:
                 if name != "report":
                     self.scores.unlink(missing_ok=True)
         start = begun or time.monotonic()
+        forget_peak()
         yield
         seconds = round(time.monotonic() - start, 2)
         stamps = {str(file.relative_to(self.path)): list(stamp(file)) for file in files}
         self.save(
             stages=self.record["stages"] | {name: {"fingerprint": fingerprint, "files": stamps}},
             timings=self.record.get("timings", {}) | {name: seconds},
+            peak_memory=self.record.get("peak_memory", {}) | {name: peak_memory()},
         )
 
     @property
@@ -146,6 +154,11 @@ class RunFolder:
     def centres(self) -> Path:
         """Cluster centres for each k."""
         return self.path / "centres.json"
+
+    @property
+    def begun_centres(self) -> Path:
+        """Cluster centres of a sample, while sums over all voxels are found that move them."""
+        return self.path / ".progress/begun_centres.json"
 
     @property
     def clusters(self) -> Path:

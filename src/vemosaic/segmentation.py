@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vemosaic.blocks.events import Listener, ignore
-from vemosaic.blocks.executor import process, stream
+from vemosaic.blocks.executor import stream
+from vemosaic.blocks.files import write_atomically
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger
+from vemosaic.blocks.work import Steps
 from vemosaic.clustering import (
     CLUSTERERS,
+    STREAMED,
     Clustering,
     Clusters,
+    Statistics,
+    Streamable,
     Words,
     assign,
     code_words,
     find_words,
-    stream_kmeans,
+    statistics_of,
+    updated,
 )
-from vemosaic.embedding import Embedder, gaussian_taps, smooth
+from vemosaic.embedding import UNSMOOTHED, Embedder, Taps, smooth
 from vemosaic.errors import VolumeError
+from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.volume import Volume
@@ -86,15 +96,15 @@ class _Cell:
     raw: npt.NDArray[np.float32]
     chosen: npt.NDArray[np.int64]
 
-    def described(self, words: Words | None, smoothing: float) -> npt.NDArray[np.float32]:
+    def described(self, words: Words | None, taps: Taps) -> npt.NDArray[np.float32]:
         """What describes the voxels drawn, ``(N, C)``."""
         embedding = words.encode(self.semantic) if words else self.semantic
-        return self._inner(smooth(embedding, gaussian_taps(smoothing)))
+        return self._inner(smooth(embedding, taps))
 
-    def histograms(self, centres: npt.NDArray[np.float32], smoothing: float) -> npt.NDArray[np.float32]:
+    def histograms(self, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
         """Gaussian-weighted histograms of the words around the voxels drawn, ``(N, W)``."""
         word = assign(self.semantic, [Clusters(centres)])[0].long() - 1
-        return self._inner(smooth(F.one_hot(word, len(centres)).float(), gaussian_taps(smoothing)))
+        return self._inner(smooth(F.one_hot(word, len(centres)).float(), taps))
 
     def _inner(self, values: Tensor) -> npt.NDArray[np.float32]:
         """Cut what lies outside the cell, and pick the voxels drawn."""
@@ -148,18 +158,18 @@ def sample_embedding(
     VolumeError
         If the mask holds no voxel.
     """
-    if not (embedder.model.encoder.shared or words or embedder.reach):
+    if not (embedder.model.encoder.shared or words or any(embedder.reach)):
         return embedder, _sample_by_patch(embedder, volume, mask, min(count, SAMPLE_BY_PATCH), seed, listen)
     cells = _read_cells(embedder, volume, mask, count, seed, listen)
     if words:
-        semantic = [cell.described(None, 0.0) for cell in cells]
+        semantic = [cell.described(None, UNSMOOTHED) for cell in cells]
         centres = find_words(np.concatenate(semantic), words, seed)
-        histograms = (cell.histograms(centres, embedder.smoothing) for cell in cells)
+        histograms = (cell.histograms(centres, embedder.taps) for cell in cells)
         embedder = replace(embedder, words=code_words(centres, histograms, dimensions))
     places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
     sample = EmbeddingSample(
         np.concatenate(places),
-        np.concatenate([cell.described(embedder.words, embedder.smoothing) for cell in cells]),
+        np.concatenate([cell.described(embedder.words, embedder.taps) for cell in cells]),
         np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells]),
     )
     return embedder, sample
@@ -174,8 +184,8 @@ def _read_cells(
     reach = embedder.reach
 
     def grown(cell: Unit) -> Unit:
-        z, y, x = (o - reach for o in cell.origin)
-        depth, height, width = (n + 2 * reach for n in cell.shape)
+        z, y, x = (o - r for o, r in zip(cell.origin, reach, strict=True))
+        depth, height, width = (n + 2 * r for n, r in zip(cell.shape, reach, strict=True))
         return Unit(cell.index, (z, y, x), (depth, height, width))
 
     read = stream(
@@ -188,7 +198,7 @@ def _read_cells(
     cells = []
     for cell, (voxels, semantic) in read:
         halo = embedder.halo
-        inner = tuple(slice(halo, halo + n) for n in cell.shape)
+        inner = tuple(slice(h, h + n) for h, n in zip(halo, cell.shape, strict=True))
         cells.append(_Cell(cell, semantic, voxels[inner].copy(), drawn[cell]))
     return cells
 
@@ -257,13 +267,9 @@ def _embed(embedder: Embedder, box: Unit, voxels: npt.NDArray[np.float32]) -> np
 
 
 def fit_clusters(
-    sample: EmbeddingSample,
-    ks: Sequence[int],
-    seed: int = 0,
-    batches: Iterable[npt.NDArray[np.float32]] | None = None,
-    clusterer: str = "kmeans",
+    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "kmeans"
 ) -> list[Clustering]:
-    """Cluster a sample, or all voxels streamed, for each k; clusters are numbered from dark to bright.
+    """Cluster a sample for each k; clusters are numbered from dark to bright.
 
     Parameters
     ----------
@@ -273,44 +279,76 @@ def fit_clusters(
         Numbers of clusters.
     seed
         Of the clustering.
-    batches
-        The embeddings of all voxels, where they are to be streamed; for k-means only.
     clusterer
         One of `vemosaic.clustering.CLUSTERERS`.
     """
-    found: Sequence[Clustering]
-    if batches is None:
-        found = [CLUSTERERS[clusterer](sample.embedding, k, seed) for k in ks]
-    else:
-        found = stream_kmeans(sample.embedding, batches, ks, seed)
+    found = [CLUSTERERS[clusterer](sample.embedding, k, seed) for k in ks]
     return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
 
 
-def stream_embedding(
+def begin_clusters(
+    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "kmeans"
+) -> list[Streamable]:
+    """Cluster a sample so well that one step on all voxels (`unit_statistics`, `updated`) is enough.
+
+    The parameters are those of `fit_clusters`; `clusterer` is one of `vemosaic.clustering.STREAMED`.
+    """
+    found = STREAMED[clusterer](sample.embedding, ks, seed)
+    return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
+
+
+def unit_statistics(
+    embedder: Embedder,
+    unit: Unit,
+    voxels: npt.NDArray[np.float32],
+    clusterings: Sequence[Streamable],
+    mask: Volume | None = None,
+) -> Statistics:
+    """Sum up what the voxels of a unit have to say of clusterings; `voxels` as `Embedder.read` gave them."""
+    inside = None if mask is None else torch.from_numpy(mask.read(unit.origin, unit.shape) != 0)
+    parts = []
+    for tile, embedding in embedder.tiles(unit, voxels):
+        chosen = embedding if inside is None else embedding[inside[tile.slices].to(embedding.device)]
+        parts.append(statistics_of(chosen, clusterings))
+    return reduce(Statistics.merge, parts)
+
+
+def follow_all(
     embedder: Embedder,
     volume: Volume,
-    unit_shape: Sequence[int],
+    clusterings: Sequence[Streamable],
     *,
     mask: Volume | None = None,
-    seed: int = 0,
     listen: Listener = ignore,
-) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield the embeddings of all voxels, unit by unit and shuffled within each, ``(N, C)`` at a time."""
+) -> list[Streamable]:
+    """Bring clusterings of a sample one step nearer to all voxels, in this process: see `unit_statistics`."""
     read = stream(
-        units(volume.shape, unit_shape),
+        units(volume.shape, SHARD),
         read=lambda unit: embedder.read(volume, unit),
-        compute=lambda unit, voxels: _embed(embedder, unit, voxels),
+        compute=lambda unit, voxels: unit_statistics(embedder, unit, voxels, clusterings, mask),
         stage="stream",
         listen=listen,
+        read_ahead=1,
     )
-    for number, (unit, embedding) in enumerate(read):
-        flat = embedding.reshape(-1, embedder.channels)
-        if mask is not None:
-            flat = flat[(mask.read(unit.origin, unit.shape) != 0).ravel()]
-        order = np.random.default_rng([seed, 5, number]).permutation(len(flat))
-        for part in np.array_split(order, max(1, len(order) // 65_536)):
-            if len(part):
-                yield flat[part]
+    return updated(clusterings, reduce(Statistics.merge, (found for _, found in read)))
+
+
+def statistics_steps(
+    embedder: Embedder,
+    volume: Volume,
+    clusterings: Sequence[Streamable],
+    ledger: Ledger,
+    place: Callable[[Unit], Path],
+    *,
+    mask: Volume | None = None,
+) -> Steps[npt.NDArray[np.float32], Statistics]:
+    """Write the statistics of each unit to the file at its `place`, for ``units(volume.shape, SHARD)``."""
+    return Steps(
+        read=lambda unit: embedder.read(volume, unit),
+        compute=lambda unit, voxels: unit_statistics(embedder, unit, voxels, clusterings, mask),
+        write=lambda unit, found: write_atomically(place(unit), found.to_bytes()),
+        ledger=ledger,
+    )
 
 
 def map_unit(
@@ -335,7 +373,7 @@ def map_unit(
     return labels
 
 
-def write_map(
+def map_steps(
     embedder: Embedder,
     volume: Volume,
     clusterings: Sequence[Clustering],
@@ -343,8 +381,7 @@ def write_map(
     ledger: Ledger,
     *,
     mask: Volume | None = None,
-    listen: Listener = ignore,
-) -> None:
+) -> Steps[npt.NDArray[np.float32], list[npt.NDArray[np.uint8]]]:
     """Give every voxel its cluster, for several clusterings in one pass; the embedding is never stored.
 
     Parameters
@@ -356,40 +393,39 @@ def write_map(
     store
         Where labels are written, at full resolution.
     ledger
-        Its stage is ``"map"``; what it knows as done is left as it is.
+        Of stage ``"map"``: each unit owns a shard for each k.
     mask
         Where it is zero, the map is 0.
-    listen
-        Hears of the stage in voxels.
+
+    Returns
+    -------
+    Steps
+        For ``units(volume.shape, store.shard)``. The facts of a unit are the voxels of cluster 1, 2, ... for each k.
     """
 
-    def write(unit: Unit, labels: list[npt.NDArray[np.uint8]]) -> None:
+    def write(unit: Unit, labels: list[npt.NDArray[np.uint8]]) -> dict[str, list[int]]:
         for clusters, whole in zip(clusterings, labels, strict=True):
             store.write(clusters.k, 0, unit.origin, whole)
+        return {
+            str(clusters.k): np.bincount(whole.ravel(), minlength=clusters.k + 1)[1:].tolist()
+            for clusters, whole in zip(clusterings, labels, strict=True)
+        }
 
-    process(
-        units(volume.shape, store.shard),
+    return Steps(
         read=lambda unit: embedder.read(volume, unit),
         compute=lambda unit, voxels: map_unit(embedder, unit, voxels, clusterings, mask),
         write=write,
         ledger=ledger,
-        listen=listen,
-        read_ahead=1,
-        write_behind=1,
     )
 
 
-def write_embedding(
-    embedder: Embedder, volume: Volume, store: EmbeddingStore, ledger: Ledger, *, listen: Listener = ignore
-) -> None:
-    """Write the embedding of every voxel, ``(C, Z, Y, X)`` float16; resumes what the ledger knows as done."""
-    process(
-        units(volume.shape, store.shard),
+def embedding_steps(
+    embedder: Embedder, volume: Volume, store: EmbeddingStore, ledger: Ledger
+) -> Steps[npt.NDArray[np.float32], npt.NDArray[np.float16]]:
+    """Write the embedding of every voxel, ``(C, Z, Y, X)`` float16, for ``units(volume.shape, store.shard)``."""
+    return Steps(
         read=lambda unit: embedder.read(volume, unit),
         compute=lambda unit, voxels: np.moveaxis(_embed(embedder, unit, voxels), -1, 0).astype(np.float16),
         write=lambda unit, embedding: store.write(unit.origin, embedding),
         ledger=ledger,
-        listen=listen,
-        read_ahead=1,
-        write_behind=1,
     )

@@ -60,8 +60,10 @@ class Settings(BaseModel):
     def _clusterer_fits(self) -> Self:
         """Raise a `SettingsError`, which pydantic passes on as it is: no single field is at fault."""
         chosen = f"--clusterer {self.clusterer}"
-        if self.fit == "stream" and self.clusterer != "kmeans":
-            raise SettingsError(chosen, "only k-means can follow a stream", "use --fit sample, or --clusterer kmeans")
+        if self.fit == "stream" and self.clusterer not in ("kmeans", "mixture"):
+            raise SettingsError(
+                chosen, "only k-means and mixtures can follow a stream", "use --fit sample, or --clusterer kmeans"
+            )
         if self.stride > 1 and self.model.shared:
             raise SettingsError("--stride", f"preset {self.model.preset} embeds every voxel exactly", "leave it out")
         if self.words and self.clusterer == "hyperbolic":

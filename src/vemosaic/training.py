@@ -1,13 +1,15 @@
 """The training loop: anchors and positives in, a model out; resumable to the bit on a CPU.
 
 Everything random is a function of the seed and the step, so that a checkpoint needs no generator states: parameters,
-the optimiser's moments and the step are all there is.
+the optimiser's moments and the step are all there is. Several processes train as one (`vemosaic.distributed`): each
+draws the same batch and computes its part of it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,7 +25,9 @@ from torch import Tensor
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.blocks.files import write_atomically
 from vemosaic.blocks.records import fingerprint
+from vemosaic.distributed import ALONE, Ranks
 from vemosaic.errors import SettingsError
+from vemosaic.held_signal import HeldSignal
 from vemosaic.models.cihs import HyperbolicVAE
 from vemosaic.models.model import Model, build, new_card
 from vemosaic.models.settings import ModelSettings, Optimiser
@@ -65,6 +69,7 @@ def train(
     device: torch.device | str = "cpu",
     masks: Sequence[Volume | None] | None = None,
     checkpoint: Path | None = None,
+    ranks: Ranks = ALONE,
     listen: Listener = ignore,
 ) -> tuple[Model, list[Losses]]:
     """Train a model on volumes at the working voxel size (Han et al. 2022, sections 3.1 and 4.2).
@@ -87,6 +92,10 @@ def train(
         File from which an interrupted training goes on, and where it is kept meanwhile; to remove it at the end is left
         to the caller. One of other settings, volumes or seed is not used; one of another budget is where the learning
         rate is constant and that budget was smaller: training goes on from it to the same bits as from the beginning.
+        SIGTERM, by which schedulers announce the end, takes effect when the running step is done and saved.
+    ranks
+        The processes that train together, each given the same of everything else. The first one writes the checkpoint;
+        how many there are changes the result by no more than the order of sums.
     listen
         Hears of the stage ``"train"`` in anchors.
 
@@ -99,7 +108,8 @@ def train(
     Raises
     ------
     SettingsError
-        If the budget is less than one batch.
+        If the budget is less than one batch, there are more processes than anchors in a batch, or they do not see the
+        same.
     VolumeError
         If a volume is too small, or its mask leaves no voxel.
     """
@@ -108,6 +118,7 @@ def train(
     budget = default_anchors(len(volumes), device) if anchors is None else anchors
     batch = settings.optimiser.batch
     check_budget(budget, batch)
+    _check_count(ranks, batch)
     steps = round(budget / batch)
     sampler = PatchSampler(volumes, intensities, settings.sampling, seed=seed, device=device, masks=masks)
     vae = build(settings, seed).to(device).train()
@@ -118,28 +129,36 @@ def train(
         [asdict(i) for i in intensities], [m.identity() if m else None for m in sampler.masks],
     )  # fmt: skip
     first, losses = (0, list[Losses]()) if checkpoint is None else _resume(checkpoint, about, steps, vae, optimiser)
+    ranks.check_same(about, first)
 
     listen(StageStarted("train", steps * batch, first * batch, "anchor"))
     logged_every = math.ceil(steps / LOGGED_STEPS)
     saved = time.monotonic()
-    for step in range(first, steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(settings.optimiser, step, steps)
-        generator = torch.Generator(device).manual_seed(_noise_seed(seed, step))
-        terms = loss_terms(vae, sampler.batch(step, batch), settings.objective, generator)
-        optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        if settings.optimiser.clip:
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.optimiser.clip)
-        optimiser.step()
-        if step % logged_every == 0 or step == steps - 1:
-            values = {name: value.item() for name, value in terms.items()}
-            _check_finite(values, step)
-            losses.append(Losses(anchors=(step + 1) * batch, **values))
-        listen(UnitDone("train", batch))
-        if checkpoint and (time.monotonic() - saved > CHECKPOINT_SECONDS or step == steps - 1):
-            _save_checkpoint(checkpoint, about, step + 1, losses, vae, optimiser)
-            saved = time.monotonic()
+    with HeldSignal(signal.SIGTERM) as sigterm:
+        for step in range(first, steps):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(settings.optimiser, step, steps)
+            generator = torch.Generator(device).manual_seed(_noise_seed(seed, step))
+            terms = loss_terms(vae, sampler.batch(step, batch), settings.objective, generator, ranks)
+            optimiser.zero_grad(set_to_none=True)
+            terms["loss"].backward()  # type: ignore[no-untyped-call]
+            ranks.sum_gradients(vae.parameters())
+            if settings.optimiser.clip:
+                torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.optimiser.clip)
+            optimiser.step()
+            last = step == steps - 1
+            if step % logged_every == 0 or last:
+                values = ranks.totals(terms)
+                _check_finite(values, step)
+                losses.append(Losses(anchors=(step + 1) * batch, **values))
+            listen(UnitDone("train", batch))
+            stopping = ranks.any(sigterm.received)
+            due = stopping or last or time.monotonic() - saved > CHECKPOINT_SECONDS
+            if checkpoint and ranks.is_first and due:
+                _save_checkpoint(checkpoint, about, step + 1, losses, vae, optimiser)
+                saved = time.monotonic()
+            if stopping:
+                sigterm.deliver()
     listen(StageEnded("train"))
     card = new_card(
         anchors=steps * batch,
@@ -161,6 +180,15 @@ def check_budget(anchors: int, batch: int) -> None:
     """
     if anchors < batch:
         raise SettingsError("--anchors", f"{anchors} are fewer than one batch of {batch}", f"give {batch} or more")
+
+
+def _check_count(ranks: Ranks, batch: int) -> None:
+    if ranks.count > batch:
+        raise SettingsError(
+            "--nproc-per-node",
+            f"{ranks.count} processes are more than the {batch} anchors of a batch",
+            f"start {batch} processes or fewer",
+        )
 
 
 def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:

@@ -118,9 +118,9 @@ def test_what_a_clusterer_cannot_do_is_told_before_anything_is_made(
 ) -> None:
     out = tmp_path / "run"
     words = ["run", str(cell.raw), "--voxel-size", "16", "--out", str(out), "--clusterer"]
-    streamed = CliRunner().invoke(app, [*words, "mixture", "--fit", "stream"])
+    streamed = CliRunner().invoke(app, [*words, "pymc", "--fit", "stream"])
     assert isinstance(streamed.exception, SettingsError)
-    assert str(streamed.exception).startswith("--clusterer mixture: only k-means can follow a stream; ")
+    assert str(streamed.exception).startswith("--clusterer pymc: only k-means and mixtures can follow a stream; ")
     monkeypatch.setattr("vemosaic.clustering.pymc_mixture.find_spec", lambda _: None)
     missing = CliRunner().invoke(app, [*words, "pymc"])
     assert isinstance(missing.exception, SettingsError)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vemosaic.clustering import Clusters, assign
+from vemosaic.clustering import statistics as module
 
 
 def slow_assign(embedding: np.ndarray, centres: np.ndarray) -> np.ndarray:
@@ -76,3 +77,20 @@ def test_all_numbers_fit(k: int) -> None:
     centres = np.arange(k, dtype=np.float32)[:, None]
     labels = assign(torch.from_numpy(centres), [Clusters(centres)])[0]
     assert labels.tolist() == list(range(1, k + 1))
+
+
+@pytest.mark.parametrize("count", [0, 1, 511, 512, 1025, 2600])
+def test_long_embeddings_are_assigned_in_parts(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [clusters_of(k, 5, k) for k in (4, 7)]
+    embedding = torch.randn(count, 5, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(module, "CACHED", 11 * 1024)  # two blocks at a time
+    for labels, clusters in zip(assign(embedding, found), found, strict=True):
+        np.testing.assert_array_equal(labels.numpy(), slow_assign(embedding.numpy(), clusters.centres))
+
+
+def test_ties_do_not_disturb_their_neighbours() -> None:
+    centres = np.array([[1.0], [-1.0]], np.float32)
+    embedding = torch.linspace(-4, 4, 4001)[:, None].round(decimals=1)  # many zeros, as near to one as to the other
+    labels = assign(embedding, [Clusters(centres), Clusters(np.array([[0.0], [9.0]], np.float32))])
+    assert torch.equal(labels[0], torch.where(embedding[:, 0] >= 0, 1, 2).to(torch.uint8))
+    assert (labels[1] == 1).all()

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from vemosaic.clustering import Mixture, assign, fit_kmeans, fit_mixture
+from vemosaic.clustering import Mixture, assign, fit_kmeans, fit_mixture, statistics_of, updated
 from vemosaic.clustering import mixture as module
 
 
@@ -117,3 +120,77 @@ def test_ties_go_to_the_smaller_number_and_weight_zero_takes_nothing() -> None:
     mixture = Mixture(np.array([0.5, 0.25, 0.25, 0], np.float32), centres, np.ones((4, 1, 1), np.float32))
     labels = labels_of(mixture, np.linspace(-3, 3, 601, dtype=np.float32)[:, None])
     assert set(labels) == {1, 2}
+
+
+def covariances_of(mixture: Mixture) -> npt.NDArray[np.float64]:
+    whitening = mixture.whitening.astype(np.float64)
+    found: npt.NDArray[np.float64] = np.linalg.inv(whitening @ whitening.transpose(0, 2, 1))
+    return found
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**16))
+def test_sums_are_weighted_by_responsibilities(k: int, channels: int, seed: int) -> None:
+    points, _ = gaussians(k, channels, 500, seed)
+    mixture = fit_mixture(points[:200], k)
+    sums = statistics_of(torch.from_numpy(points), [mixture]).moments
+    expected = np.zeros_like(sums)
+    for point in points.astype(np.float64):  # by the density of each Gaussian
+        apart = point - mixture.centres
+        white = np.einsum("kc,kcd->kd", apart, mixture.whitening.astype(np.float64))
+        scale = np.diagonal(mixture.whitening, axis1=1, axis2=2).astype(np.float64).prod(1)
+        logarithm = np.log(mixture.weights * scale) - 0.5 * (white**2).sum(1)
+        density = np.exp(logarithm - logarithm.max())
+        beside = np.concatenate([white, np.ones((k, 1))], 1)
+        expected += (density / density.sum())[:, None, None] * beside[:, :, None] * beside[:, None, :]
+    np.testing.assert_allclose(sums, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_an_update_is_a_step_of_expectation_maximisation() -> None:
+    points, _ = gaussians(5, 3, 6000, seed=3)
+    starts = [fit_mixture(points[:400], k) for k in (2, 5)]
+    for start, found in zip(starts, updated(starts, statistics_of(torch.from_numpy(points), starts)), strict=True):
+        model = GaussianMixture(
+            start.k,
+            max_iter=1,
+            reg_covar=0,
+            weights_init=start.weights.astype(np.float64) / start.weights.sum(dtype=np.float64),
+            means_init=start.centres.astype(np.float64),
+            precisions_init=np.linalg.inv(covariances_of(start)),
+        )
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+            model.fit(points.astype(np.float64))
+        np.testing.assert_allclose(found.weights, model.weights_, atol=1e-5)
+        np.testing.assert_allclose(found.centres, model.means_, atol=1e-4)
+        np.testing.assert_allclose(covariances_of(found), model.covariances_, rtol=1e-4, atol=1e-4)
+        assert not np.tril(found.whitening, -1).any()
+        assert (np.diagonal(found.whitening, axis1=1, axis2=2) > 0).all()
+        assert np.abs(found.centres - start.centres).max() > 0.01  # the step is not a small one
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_an_update_keeps_thin_layers(scale: float) -> None:
+    points, which = layers()
+    moved = np.float32(scale) * (points + np.float32(100))
+    start = fit_mixture(moved[::2], 2)
+    (found,) = updated([start], statistics_of(torch.from_numpy(moved), [start]))
+    assert adjusted_rand_score(which, labels_of(found, moved)) > 0.97
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 5), st.integers(0, 2**16), st.sampled_from(["constant", "twice", "one"]))
+def test_an_update_where_nothing_varies_ends_in_a_mixture(k: int, seed: int, case: str) -> None:
+    points = np.random.default_rng(seed).normal(size=(200, 4)).astype(np.float32)
+    if case == "constant":
+        points[:, 2] = 7.3
+    elif case == "twice":
+        points[:, 2] = 3 * points[:, 0]
+    start = fit_mixture(points, k)
+    seen = points[:1].repeat(50, 0) if case == "one" else points
+    (found,) = updated([start], statistics_of(torch.from_numpy(seen), [start]))
+    for name in ("weights", "centres", "whitening"):
+        assert np.isfinite(getattr(found, name)).all()
+    assert (np.diagonal(found.whitening, axis1=1, axis2=2) > 0).all()
+    assert found.weights.sum() == pytest.approx(1, abs=1e-5)
+    if case != "one":
+        assert (labels_of(found, points) == labels_of(start, points)).mean() > 0.8

@@ -260,7 +260,7 @@ def test_the_command_refuses_in_one_line_and_else_prints_the_link(
     refused = CliRunner().invoke(app, ["explore", str(tmp_path), "--no-browser", "--port", "0"])
     assert isinstance(refused.exception, OutputError)
     monkeypatch.setattr("vemosaic.explorer.serving.serve", lambda *_, tell, **__: tell("http://x/?token=y"))
-    monkeypatch.setattr("vemosaic.cli._leave", lambda code: None)
+    monkeypatch.setattr("vemosaic.cli.viewing.leave", lambda code: None)
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     assert (

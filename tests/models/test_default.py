@@ -58,7 +58,7 @@ def test_folded_kernel_equals_interpolation_then_convolution() -> None:
 def test_patch_view_equals_dense_view_in_float64(shape: tuple[int, int, int], seed: int) -> None:
     encoder = realistic_model(SMALL, seed).encoder.double()
     image = 2 * np.random.default_rng(seed).normal(size=shape)
-    mirrored = torch.from_numpy(np.pad(image, encoder.halo, mode="reflect"))
+    mirrored = torch.from_numpy(np.pad(image, [(h, h) for h in encoder.halo], mode="reflect"))
     with torch.inference_mode():
         dense = encoder.dense(mirrored[None, None])[0].permute(1, 2, 3, 0)  # (Z, Y, X, C)
         assert dense.shape == (*shape, SMALL.semantic)

@@ -146,9 +146,9 @@ def test_single_file_over_http(web_server: str) -> None:
 
 def test_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"})
-    stores.shared_context.cache_clear()
+    stores.metadata_context.cache_clear()
     try:
         with pytest.raises(VolumeError, match="does not answer"):
             open_volume("http://127.0.0.1:9/cell.zarr")
     finally:
-        stores.shared_context.cache_clear()
+        stores.metadata_context.cache_clear()

@@ -126,9 +126,11 @@ def test_several_stacks(tmp_path: Path, image) -> None:
         open_volume(tmp_path / "a.tif")
 
 
-def test_one_page(tmp_path: Path, image) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", image[0])
-    with pytest.raises(VolumeError, match="fewer than three dimensions are not supported yet"):
+def test_several_images_of_two_dimensions(tmp_path: Path, image) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(image[0], photometric="minisblack")
+        writer.write(image[0, :4, :4].copy(), photometric="minisblack")
+    with pytest.raises(VolumeError, match="holds 2 images"):
         open_volume(tmp_path / "a.tif")
 
 

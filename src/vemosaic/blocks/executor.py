@@ -6,18 +6,16 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
-from vemosaic.blocks.files import disk_errors
 from vemosaic.blocks.grid import Unit
 from vemosaic.blocks.records import Ledger
-
-Data = TypeVar("Data")
-Result = TypeVar("Result")
+from vemosaic.blocks.work import Data, Result, Steps, patiently
 
 READER_PATIENCE = 1.0
 """Seconds that an interrupted stage waits for a read under way: a dead server must not hold up Ctrl-C."""
@@ -36,23 +34,17 @@ def process(
 ) -> None:
     """Read, compute and write every unit that is not done yet.
 
-    At most ``read_ahead + write_behind + 1`` units are in memory. An exception in any of the three, and
-    Ctrl-C, stops all: units whose writing has not begun are dropped, the one being written is finished, and a
-    rerun does what is missing.
+    At most ``read_ahead + write_behind + 1`` units are in memory. What fails is tried again (`work.ATTEMPTS`);
+    an exception that stays, and Ctrl-C, stops all: units whose writing has not begun are dropped, the one being
+    written is finished, and a rerun does what is missing.
 
     Parameters
     ----------
     units
         The whole stage, also what is already done.
-    read
-        Gets a unit's input; called in the reader thread, in order.
-    compute
-        Called in the thread of the caller, in order.
-    write
-        Writes the files that the ledger says the unit owns, and has them on disk when it returns; called in
-        the writer thread.
-    ledger
-        Knows what is done.
+    read, compute, write, ledger
+        As in `vemosaic.blocks.work.Steps`: read in the reader thread and in order, computed in the thread of the
+        caller, written in the writer thread.
     listen
         Hears of the stage in voxels; called in the thread of the caller.
     read_ahead, write_behind
@@ -63,19 +55,14 @@ def process(
     OutputError
         If the disk is full or the output cannot be written to.
     Exception
-        Whatever ``read``, ``compute`` or ``write`` raised first.
+        Whatever ``read``, ``compute`` or ``write`` raised at last.
     """
-    finished = ledger.done(units)
-    missing = [unit for unit in units if unit not in finished]
-    listen(StageStarted(ledger.stage, sum(unit.voxels for unit in units), sum(unit.voxels for unit in finished)))
-
-    def store(unit: Unit, result: Result) -> None:
-        with disk_errors(ledger.root):
-            ledger.begin(unit)
-            write(unit, result)
-            ledger.complete(unit)
-
-    with _Background("writer") as writer, closing(_computed(missing, read, compute, read_ahead)) as computed:
+    steps = Steps(read, compute, write, ledger)
+    missing = begin_stage(units, ledger, listen)
+    with (
+        _Background("writer") as writer,
+        closing(_computed(missing, steps.attempt_read, steps.attempt_compute, read_ahead)) as computed,
+    ):
         writing: deque[tuple[Unit, Future[None]]] = deque()
 
         def settle_first() -> None:
@@ -84,13 +71,21 @@ def process(
             listen(UnitDone(ledger.stage, unit.voxels))
 
         for unit, result in computed:
-            writing.append((unit, writer.submit(store, unit, result)))
+            writing.append((unit, writer.submit(steps.attempt_write, unit, result)))
             del result  # the writer's from here on: it must not outlive the writing
             while writing and (len(writing) > write_behind or writing[0][1].done()):
                 settle_first()
         while writing:
             settle_first()
     listen(StageEnded(ledger.stage))
+
+
+def begin_stage(units: Sequence[Unit], ledger: Ledger, listen: Listener) -> list[Unit]:
+    """Begin a stage, or go on with it: tell the listener how much is done, and return the units that are not."""
+    ledger.start()
+    finished = ledger.done(units)
+    listen(StageStarted(ledger.stage, sum(unit.voxels for unit in units), sum(unit.voxels for unit in finished)))
+    return [unit for unit in units if unit not in finished]
 
 
 def stream(
@@ -112,7 +107,7 @@ def stream(
         Name for the listener.
     """
     listen(StageStarted(stage, sum(unit.voxels for unit in units)))
-    with closing(_computed(units, read, compute, read_ahead)) as computed:
+    with closing(_computed(units, partial(patiently, read), compute, read_ahead)) as computed:
         for unit, result in computed:
             yield unit, result
             del result

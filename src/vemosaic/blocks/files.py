@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,20 @@ def stamp(path: Path) -> FileStamp:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return FileStamp(digest, os.fstat(file.fileno()).st_size)
+
+
+def differing(stamps: Mapping[Path, FileStamp]) -> list[Path]:
+    """Return the files that are missing or differ from their stamps, sorted; they are hashed in parallel."""
+
+    def differs(file: Path) -> bool:
+        try:
+            return stamp(file) != stamps[file]
+        except OSError:
+            return True
+
+    files = sorted(stamps)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return [file for file, bad in zip(files, pool.map(differs, files), strict=True) if bad]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""One run at a time in a folder, or several workers of one run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ LOCK_NAME = ".vemosaic.lock"
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[None]:
+def claim(folder: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold a folder for this run; it is created where it is missing.
 
     The lock is the operating system's: it ends with the process, however that ends, so that a killed run
     leaves no stale lock. The file that carries it stays (removing it would let two runs hold two files of one
     name).
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    shared
+        Hold it together with others that share it: workers that each do a part.
 
     Raises
     ------
@@ -32,7 +39,7 @@ def claim(folder: Path) -> Iterator[None]:
         descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.read(descriptor, 100).decode(errors="replace").strip()
             raise OutputError(

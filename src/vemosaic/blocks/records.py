@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ def fingerprint(*parts: object) -> str:
         Anything that JSON can hold; dictionaries count the same in any order.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class SupersededError(RuntimeError):
+    """A worker that outlived its run was about to write what another run now writes with other settings."""
 
 
 class Ledger:
@@ -66,8 +70,21 @@ class Ledger:
         self._fingerprint = fingerprint
         self._owns = owns
 
+    def start(self) -> None:
+        """Say which fingerprint is wanted from now on: workers of an earlier run that still live write no more."""
+        if self._wanted() != self._fingerprint:
+            write_atomically(self._mark, self._fingerprint.encode())
+
     def begin(self, unit: Unit) -> None:
-        """Mark a unit as in flight; remove its record, its files and what a killed writer left beside."""
+        """Mark a unit as in flight; remove its record, its files and what a killed writer left beside.
+
+        Raises
+        ------
+        SupersededError
+            If another fingerprint is wanted meanwhile.
+        """
+        if self._wanted() not in (None, self._fingerprint):
+            raise SupersededError(f"{self.stage} of {self.root} is now made with other settings")
         with disk_errors(self.root):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._in_flight(unit).touch()
@@ -77,8 +94,15 @@ class Ledger:
                 for ending in LEFTOVER_ENDINGS:
                     file.with_name(file.name + ending).unlink(missing_ok=True)
 
-    def complete(self, unit: Unit) -> None:
+    def complete(self, unit: Unit, facts: Mapping[str, Any] | None = None) -> None:
         """Record that the files of a unit are on disk, with their hashes.
+
+        Parameters
+        ----------
+        unit
+            The unit.
+        facts
+            What else there is to know of it, for whoever puts the stage together: anything that JSON can hold.
 
         Raises
         ------
@@ -89,7 +113,7 @@ class Ledger:
         if unwritten:
             raise RuntimeError(f"unit {unit.name} of {self.stage} has not written {unwritten[0]}, which it owns")
         files = {str(file.relative_to(self.root)): stamp(file)._asdict() for file in self._owns(unit)}
-        record = self._expected(unit) | {"files": files}
+        record = self._expected(unit) | {"files": files, "facts": facts or {}}
         write_atomically(self._record(unit), json.dumps(record, indent=1).encode())
         self._in_flight(unit).unlink(missing_ok=True)
 
@@ -111,11 +135,21 @@ class Ledger:
     def files(self, unit: Unit) -> dict[Path, FileStamp] | None:
         """Return what a unit's record vouches for, or None where none has this fingerprint."""
         try:
-            record: dict[str, Any] = json.loads(self._record(unit).read_bytes())
+            record = self._read(unit)
             files = {self.root / name: FileStamp(**known) for name, known in record.pop("files").items()}
+            record.pop("facts")
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
         return files if record == self._expected(unit) else None
+
+    def facts(self, unit: Unit) -> dict[str, Any]:
+        """Return what `complete` was told of a unit that is done."""
+        facts: dict[str, Any] = self._read(unit)["facts"]
+        return facts
+
+    def _read(self, unit: Unit) -> dict[str, Any]:
+        record: dict[str, Any] = json.loads(self._record(unit).read_bytes())
+        return record
 
     def recorded(self, units: Iterable[Unit]) -> dict[Path, FileStamp]:
         """Return what the records of these units vouch for, for a final check of the whole."""
@@ -129,6 +163,16 @@ class Ledger:
             "shape": list(unit.shape),
             "fingerprint": self._fingerprint,
         }
+
+    @property
+    def _mark(self) -> Path:
+        return self._folder / "fingerprint"
+
+    def _wanted(self) -> str | None:
+        try:
+            return self._mark.read_text()
+        except OSError:
+            return None
 
     def _record(self, unit: Unit) -> Path:
         return self._folder / f"{unit.name}.json"

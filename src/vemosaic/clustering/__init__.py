@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from vemosaic.clustering.clusters import Clustering, assign
+from vemosaic.clustering.confidence import confidence
 from vemosaic.clustering.hyperbolic import HyperbolicClusters, fit_hyperbolic
-from vemosaic.clustering.kmeans import Clusters, fit_kmeans, stream_kmeans
+from vemosaic.clustering.kmeans import Clusters, fit_kmeans, fit_lloyd, inertia
+from vemosaic.clustering.merging import Consensus, fit_consensus
 from vemosaic.clustering.mixture import Mixture, fit_mixture
 from vemosaic.clustering.pymc_mixture import check_pymc, fit_pymc_mixture
+from vemosaic.clustering.statistics import Statistics, Streamable, statistics_of, updated
 from vemosaic.clustering.words import Words, code_words, find_words
 
 __all__ = [
     "CLUSTERERS",
+    "STREAMED",
     "Clustering",
     "Clusters",
+    "Consensus",
     "HyperbolicClusters",
     "Mixture",
+    "Statistics",
+    "Streamable",
     "Words",
     "assign",
     "check_clusterer",
     "clustering_from_json",
     "code_words",
+    "confidence",
     "find_words",
+    "fit_consensus",
     "fit_hyperbolic",
     "fit_kmeans",
+    "fit_lloyd",
     "fit_mixture",
     "fit_pymc_mixture",
-    "stream_kmeans",
+    "inertia",
+    "statistics_of",
+    "updated",
 ]
 
 CLUSTERERS: dict[str, Callable[[npt.NDArray[np.float32], int, int], Clustering]] = {
@@ -42,7 +54,17 @@ CLUSTERERS: dict[str, Callable[[npt.NDArray[np.float32], int, int], Clustering]]
 }
 """What fits a clustering to a sample ``(N, C)``, given k and a seed."""
 
-_FAMILIES: dict[str, type[Clustering]] = {"mixture": Mixture, "hyperbolic": HyperbolicClusters}
+STREAMED: dict[str, Callable[[npt.NDArray[np.float32], Sequence[int], int], list[Streamable]]] = {
+    "kmeans": lambda sample, ks, seed: list(fit_lloyd(sample, ks, seed)),
+    "mixture": lambda sample, ks, seed: [fit_mixture(sample, k, seed) for k in ks],
+}
+"""What fits clusterings to a sample ``(N, C)`` for several k, so well that one step on all voxels is enough."""
+
+_FAMILIES: dict[str, type[Clustering]] = {
+    "consensus": Consensus,
+    "mixture": Mixture,
+    "hyperbolic": HyperbolicClusters,
+}
 
 
 def check_clusterer(name: str) -> None:

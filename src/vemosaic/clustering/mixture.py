@@ -1,4 +1,4 @@
-"""A mixture of Gaussians: fitted to a sample by expectation maximisation, scikit-learn's."""
+"""A mixture of Gaussians: fitted to a sample by expectation maximisation, scikit-learn's, and one more step on all."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import solve_triangular
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
+from torch.nn import functional as F
 
-from vemosaic.clustering.clusters import Clustering, assign
+from vemosaic.clustering.clusters import assign
 from vemosaic.clustering.kmeans import fit_kmeans
+from vemosaic.clustering.statistics import Streamable, rows_at_once
 
 FLOOR = 1e-6
 """Least variance of a component along any direction, over the variance of the sample."""
+
+NARROWEST = 0.01
+"""Least variance of a component along any direction after a step, over what it was before."""
+
+LEAST = 1e-12
+"""A responsibility below counts as none: float32 sums would not show it, and denormal numbers are slow."""
 
 STEPS = 200
 PRODUCTS = 2**22
@@ -26,7 +35,7 @@ PRODUCTS = 2**22
 
 
 @dataclass(frozen=True)
-class Mixture(Clustering):
+class Mixture(Streamable):
     """A mixture of Gaussians: a vector belongs to the component that most probably made it.
 
     Attributes
@@ -65,6 +74,69 @@ class Mixture(Clustering):
             for whole, part in zip(labels, parts, strict=True):
                 whole[start : start + rows] = part.argmax(1) + 1
         return [whole.view(embedding.shape[:-1]) for whole in labels]
+
+    @classmethod
+    def moments_all(cls, embedding: Tensor, clusterings: Sequence[Self]) -> Tensor:
+        r"""Sum over embeddings ``(N, C)``, weighted by how probably each component j made them.
+
+        With the responsibilities :math:`r_{ij}` and :math:`y_{ij} = (x_i - \mu_j) W_j`, in which every component is
+        round and of unit size, so that thin ones keep their digits:
+
+        .. math:: \sum_i r_{ij} \, (y_{ij}, 1)^T (y_{ij}, 1)
+
+        Returns
+        -------
+        Tensor, (K, C + 1, C + 1), float64
+            The last row holds the sum of y and of the responsibilities alone.
+        """
+        constants, middle, whitening, shifts = (part.to(embedding.device) for part in _posteriors(clusterings))
+        components, channels = shifts.shape
+        # y for all components, each with a last channel of 1.
+        affine = embedding.new_zeros(components, channels + 1, channels + 1)
+        affine[:, :-1, :-1] = whitening.view(channels, components, channels).permute(1, 2, 0)
+        affine[:, :-1, -1] = shifts
+        affine[:, -1, -1] = 1
+        exact = torch.float32 if embedding.device.type == "cpu" else torch.float64
+        moments = embedding.new_zeros(affine.shape, dtype=torch.float64)
+        rows = rows_at_once(embedding, components * (channels + 1))
+        products = embedding.new_empty(components, channels + 1, rows)
+        scratch = torch.empty_like(products)
+        for batch in torch.split(embedding, rows):
+            x = torch.cat((batch - middle, torch.ones_like(batch[:, :1])), 1)  # (n, C + 1)
+            y = torch.matmul(affine, x.T, out=products[..., : len(x)])  # (K, C + 1, n)
+            lengths = torch.square(y, out=scratch[..., : len(x)]).sum(1)
+            scores = constants[:, None] - 0.5 * lengths  # (K, n); the 1 in y is the same for all
+            for part in torch.split(scores, [mixture.k for mixture in clusterings]):
+                part.sub_(part.amax(0)).exp_()
+                part.div_(part.sum(0))
+            responsibilities = F.threshold(scores, LEAST, 0)
+            weighted = torch.mul(y, responsibilities[:, None], out=scratch[..., : len(x)])
+            moments += weighted.to(exact) @ y.to(exact).transpose(1, 2)
+        return moments
+
+    @classmethod
+    def updated_all(cls, clusterings: Sequence[Self], moments: npt.NDArray[np.float64]) -> list[Self]:
+        """Take one step of expectation maximisation (Dempster, Laird and Rubin 1977).
+
+        No variance falls below `NARROWEST` of what it was; a component that holds less than one voxel keeps its place
+        and shape.
+        """
+        found, first = [], 0
+        for mixture in clusterings:
+            part = moments[first : first + mixture.k]
+            first += mixture.k
+            counts = part[:, -1, -1]
+            means, whitening = mixture.centres.astype(np.float64), mixture.whitening.astype(np.float64)
+            for j in np.flatnonzero(counts >= 1):
+                shift = part[j, -1, :-1] / counts[j]
+                variances, axes = np.linalg.eigh(part[j, :-1, :-1] / counts[j] - np.outer(shift, shift))
+                covariance = (axes * np.maximum(variances, NARROWEST)) @ axes.T
+                means[j] += solve_triangular(whitening[j], shift, trans="T")
+                # Whitening what is nearly white already: W' = W G^-T, where G G^T is the covariance of y.
+                whitening[j] = solve_triangular(np.linalg.cholesky(covariance), whitening[j].T, lower=True).T
+            weights = counts / counts.sum() if counts.sum() else mixture.weights
+            found.append(cls(*(array.astype(np.float32) for array in (weights, means, np.triu(whitening)))))
+        return found
 
     def renumbered(self, order: npt.NDArray[np.int64]) -> Self:
         """Put the components into another order."""

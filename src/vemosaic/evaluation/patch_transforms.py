@@ -47,8 +47,8 @@ def offsets(kind: str, model: Model, count: int, each: int, generator: torch.Gen
     ----------
     kind
         ``"rotation"``: uniform over SO(3). ``"scale"``: half size uniform in the range of training. ``"shift"``: by an
-        offset uniform in a ball, of the radius of training, rounded to whole voxels. All else is as at inference:
-        axis-aligned, the encoder's own half size, centred.
+        offset uniform in a ball, of the radius of training, rounded to whole voxels. Flat patches are transformed
+        within their slice. All else is as at inference: axis-aligned, the encoder's own half size, centred.
     model
         Whose patches they are.
     count, each
@@ -65,32 +65,43 @@ def offsets(kind: str, model: Model, count: int, each: int, generator: torch.Gen
     ----------
     Han et al., CVPR Workshops 2022, section 4.3; what training does: sections 3.1 and 4.2.
     """
-    sampling, points, half_size = sampling_of(model), model.encoder.points, model.encoder.half_size
-    line = torch.linspace(-1, 1, points)
-    unit = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1)  # (Z, Y, X, 3)
+    sampling, grid = sampling_of(model), _at_rest(model)
+    axes = sampling.turned
     if kind == "rotation":
-        turn = rotations(count, each, generator, unit.device)  # (N, T, 3, 3)
-        turned = unit.view(-1, 3) @ turn.transpose(-1, -2) * half_size
-        return turned.view(count, each, points, points, points, 3)
+        turn = F.pad(rotations(count, each, axes, generator, grid.device), (3 - axes, 0, 3 - axes, 0))
+        if axes == 2:
+            turn[..., 0, 0] = 1  # about z
+        turned = grid.view(-1, 3) @ turn.transpose(-1, -2)  # (N, T, P, 3)
+        return turned.view(count, each, *grid.shape)
     if kind == "scale":
         low, high = sampling.half_size
         sizes = low + (high - low) * torch.rand((count, each), generator=generator)
-        return unit * sizes[..., None, None, None, None]
-    direction = F.normalize(torch.randn((count, each, 3), generator=generator), dim=-1)
-    distance = sampling.radius * torch.rand((count, each, 1), generator=generator) ** (1 / 3)
-    return unit * half_size + (direction * distance).round()[:, :, None, None, None]
+        factor = (sizes / model.encoder.half_size)[..., None].repeat(1, 1, 3)
+        factor[..., : 3 - axes] = 1
+        return grid * factor[:, :, None, None, None]
+    direction = F.normalize(torch.randn((count, each, axes), generator=generator), dim=-1)
+    distance = sampling.radius * torch.rand((count, each, 1), generator=generator) ** (1 / axes)
+    moved = F.pad((direction * distance).round(), (3 - axes, 0))
+    return grid + moved[:, :, None, None, None]
+
+
+def _at_rest(model: Model) -> Tensor:
+    """Lay the grid of a patch at inference, as offsets from the voxel in its middle, ``(Z, Y, X, 3)``."""
+    line = torch.linspace(-1, 1, model.encoder.points) * model.encoder.half_size
+    slices = model.settings.slices
+    across = line if slices is None else torch.arange(float(slices)) - slices // 2
+    return torch.stack(torch.meshgrid(across, line, line, indexing="ij"), -1)
 
 
 def patches_at(model: Model, volume: Volume, intensity: Intensity, voxels: Voxels) -> Tensor:
-    """Read the patches of voxels ``(N, 3)`` as the encoder sees them at inference, ``(N, P, P, P)``.
+    """Read the patches of voxels ``(N, 3)`` as the encoder sees them at inference, ``(N, Z, Y, X)``.
 
     Returns
     -------
     Tensor
         Normalised; standardised for models that want that.
     """
-    line = torch.linspace(-1, 1, model.encoder.points) * model.encoder.half_size
-    grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1)
+    grid = _at_rest(model)
     parts = [
         _seen(model, _interpolate(boxes, grid.expand(len(boxes), 1, -1, -1, -1, -1)))[:, 0]
         for boxes in _boxes(volume, intensity, voxels, reach(model))

@@ -8,15 +8,24 @@ over the volume, with a field of 9 voxels. Both views agree to floating-point ro
 The other latent dimensions come from a branch of their own, which sees patches less their mean. What is semantic would
 otherwise be all that a shared trunk knows: the metric loss outweighs the reconstruction by far. Brightness, which
 hardly changes when a patch is turned or moved, is left to the semantic dimensions.
+
+Where slices are thick, patches lie flat in them, one or three slices of 16 x 16 points: every kernel is one slice deep,
+but for the first, which takes in all slices of the patch, and there is nothing to interpolate across slices. All else,
+and that both views agree, is as in the cube.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vemosaic.patches import centred
+from vemosaic.volumes.volume import Shape
+
+Channels: TypeAlias = tuple[int, int, int, int]
 
 # What trilinear interpolation at the offsets -0.75, -0.25, +0.25, +0.75 takes from the voxels at -1, 0, +1.
 HALF_VOXEL_GRID = ((0.75, 0.25, 0.0), (0.25, 0.75, 0.0), (0.0, 0.75, 0.25), (0.0, 0.25, 0.75))
@@ -31,25 +40,29 @@ class Branch(nn.Module):
         Channels of the four convolutions.
     dimensions
         How many latent dimensions.
+    slices
+        Slices of a flat patch; None for cubes.
     """
 
-    def __init__(self, channels: tuple[int, int, int, int], dimensions: int) -> None:
+    def __init__(self, channels: Channels, dimensions: int, slices: int | None = None) -> None:
         super().__init__()
         first, second, third, fourth = channels
-        self.first = nn.Conv3d(1, first, 4, stride=2)  # 16 -> 7
-        self.second = nn.Conv3d(first, second, 3)  # 7 -> 5
-        self.third = nn.Conv3d(second, third, 3)  # 5 -> 3
-        self.fourth = nn.Conv3d(third, fourth, 3)  # 3 -> 1
+        deep = 1 if slices else 3
+        self.slices = slices
+        self.first = nn.Conv3d(1, first, (slices or 4, 4, 4), stride=(1 if slices else 2, 2, 2))  # 16 -> 7
+        self.second = nn.Conv3d(first, second, (deep, 3, 3))  # 7 -> 5
+        self.third = nn.Conv3d(second, third, (deep, 3, 3))  # 5 -> 3
+        self.fourth = nn.Conv3d(third, fourth, (deep, 3, 3))  # 3 -> 1
         self.mean = nn.Conv3d(fourth, dimensions, 1)
         self.scale = nn.Conv3d(fourth, dimensions, 1)
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch view: ``(N, 1, 16, 16, 16)`` to latent mean and scale, each ``(N, dimensions)``."""
+        """Patch view: ``(N, 1, 16 or slices, 16, 16)`` to latent mean and scale, each ``(N, dimensions)``."""
         features = self._features(F.relu(self.first(patches)))  # (N, C, 1, 1, 1)
         return self.mean(features).flatten(1), F.softplus(self.scale(features).flatten(1)) + 1e-6
 
     def dense(self, volume: Tensor) -> Tensor:
-        """Dense view: normalised voxels ``(N, 1, Z, Y, X)`` to means ``(N, dimensions, Z-8, Y-8, X-8)``."""
+        """Dense view: normalised voxels ``(N, 1, Z, Y, X)`` to means; each axis loses twice the encoder's halo."""
         means: Tensor = self.mean(self._features(F.relu(F.conv3d(volume, self._folded(), self.first.bias))))
         return means
 
@@ -59,10 +72,11 @@ class Branch(nn.Module):
         return F.relu(self.fourth(features))
 
     def _folded(self) -> Tensor:
-        """The first convolution folded with the interpolation before it: ``(C, 1, 3, 3, 3)`` on raw voxels."""
+        """The first convolution folded with the interpolation before it: ``(C, 1, 3 or slices, 3, 3)`` on voxels."""
         weight = self.first.weight
         grid = torch.tensor(HALF_VOXEL_GRID, dtype=torch.float64, device=weight.device)
-        return torch.einsum("ocijk,ia,jb,kd->ocabd", weight.double(), grid, grid, grid).to(weight.dtype)
+        across = torch.eye(self.slices, dtype=grid.dtype, device=weight.device) if self.slices else grid
+        return torch.einsum("ocijk,ia,jb,kd->ocabd", weight.double(), across, grid, grid).to(weight.dtype)
 
 
 class Encoder(nn.Module):
@@ -76,23 +90,31 @@ class Encoder(nn.Module):
         Dimensions of the latent variable, d.
     semantic
         How many of them, the first, are semantic: d_MS.
+    slices
+        Slices of a flat patch; None for cubes.
+
+    Attributes
+    ----------
+    halo
+        Voxels that the dense view needs beyond each face, z y x.
     """
 
-    points = 16  # grid points of a patch along each axis
+    points = 16  # grid points of a patch along each axis, but for the slices of a flat one
     half_size = 3.75  # half the physical size of a patch at inference, in voxels: points lie half a voxel apart
-    halo = 4  # voxels that the dense view needs beyond each face
     shared = True  # neighbours share their work exactly
 
-    def __init__(self, channels: tuple[int, int, int, int], latent: int, semantic: int) -> None:
+    def __init__(self, channels: Channels, latent: int, semantic: int, slices: int | None = None) -> None:
         super().__init__()
+        self.halo: Shape = (slices // 2 if slices else 4, 4, 4)
         first, second, third, fourth = (max(1, n // 2) for n in channels)
-        self.branch = Branch(channels, semantic)
-        self.other = Branch((first, second, third, fourth), latent - semantic) if latent > semantic else None
+        self.branch = Branch(channels, semantic, slices)
+        halved = (first, second, third, fourth)
+        self.other = Branch(halved, latent - semantic, slices) if latent > semantic else None
         self.latent = latent
         self.semantic = semantic
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch view: ``(N, 1, 16, 16, 16)`` to latent mean and scale, each ``(N, d)``."""
+        """Patch view: ``(N, 1, 16 or slices, 16, 16)`` to latent mean and scale, each ``(N, d)``."""
         mean, scale = self.branch(patches)
         if self.other is None:
             return mean, scale
@@ -100,31 +122,36 @@ class Encoder(nn.Module):
         return torch.cat((mean, other_mean), 1), torch.cat((scale, other_scale), 1)
 
     def dense(self, volume: Tensor) -> Tensor:
-        """Dense view: normalised voxels ``(N, 1, Z, Y, X)`` to semantic means ``(N, d_MS, Z-8, Y-8, X-8)``."""
+        """Dense view: normalised voxels ``(N, 1, Z, Y, X)`` to semantic means; each axis loses twice the halo."""
         return self.branch.dense(volume)
 
 
 class Decoder(nn.Module):
-    """Latent variable to patch, the encoder mirrored: ``(N, d)`` to ``(N, 1, 16, 16, 16)``.
+    """Latent variable to patch, the encoder mirrored: ``(N, d)`` to ``(N, 1, 16 or slices, 16, 16)``.
 
     The first and the last transposed convolution are written as what they amount to, a linear layer and a convolution
-    to the eight sub-lattices of the patch: the same functions, at half the time on a CPU.
+    to the eight sub-lattices of the patch (four in each slice of a flat one): the same functions, at half the time on a
+    CPU.
     """
 
-    def __init__(self, channels: tuple[int, int, int, int], latent: int) -> None:
+    def __init__(self, channels: Channels, latent: int, slices: int | None = None) -> None:
         super().__init__()
         first, second, third, fourth = channels
+        self.deep = deep = 1 if slices else 3
+        self.lattices = slices or 2  # along z
         self.hidden = nn.Linear(latent, fourth)
-        self.spread = nn.Linear(fourth, 27 * third)  # 1 -> 3
-        self.second = nn.ConvTranspose3d(third, second, 3)  # 3 -> 5
-        self.first = nn.ConvTranspose3d(second, first, 3)  # 5 -> 7
-        self.sublattices = nn.Conv3d(first, 8, 2, padding=1)  # 7 -> 8 points on each of 8 lattices
+        self.spread = nn.Linear(fourth, deep * 9 * third)  # 1 -> 3
+        self.second = nn.ConvTranspose3d(third, second, (deep, 3, 3))  # 3 -> 5
+        self.first = nn.ConvTranspose3d(second, first, (deep, 3, 3))  # 5 -> 7
+        kernel, padding = ((1, 2, 2), (0, 1, 1)) if slices else ((2, 2, 2), (1, 1, 1))
+        self.sublattices = nn.Conv3d(first, 4 * self.lattices, kernel, padding=padding)  # 7 -> 8 points on each lattice
 
     def forward(self, latent: Tensor) -> Tensor:
         """Mean of the reconstructed patch."""
         features = F.relu(self.spread(F.relu(self.hidden(latent))))
-        features = features.view(len(latent), 3, 3, 3, -1).permute(0, 4, 1, 2, 3)  # channels last in memory
+        features = features.view(len(latent), self.deep, 3, 3, -1).permute(0, 4, 1, 2, 3)  # channels last in memory
         features = F.relu(self.first(F.relu(self.second(features))))
-        lattices = self.sublattices(features).view(-1, 2, 2, 2, 8, 8, 8)
-        patches: Tensor = lattices.permute(0, 4, 1, 5, 2, 6, 3).reshape(-1, 1, 16, 16, 16)
+        points = self.sublattices(features)  # (N, lattices, 8 or 1, 8, 8)
+        lattices = points.view(-1, self.lattices, 2, 2, *points.shape[2:])
+        patches: Tensor = lattices.permute(0, 4, 1, 5, 2, 6, 3).reshape(len(latent), 1, -1, 16, 16)
         return patches

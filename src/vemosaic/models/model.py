@@ -13,11 +13,13 @@ from safetensors.torch import save
 
 import vemosaic
 from vemosaic.blocks.files import write_atomically
-from vemosaic.errors import VemosaicError
+from vemosaic.errors import VemosaicError, VolumeError
 from vemosaic.models import cihs, default, han2022
 from vemosaic.models.settings import Architecture, CihsArchitecture, Han2022Architecture, ModelSettings
 from vemosaic.models.vae import VAE, channels_last
 from vemosaic.patches import Sampling
+from vemosaic.volumes.anisotropy import FIELD, lies_in_slices
+from vemosaic.volumes.geometry import compare_voxel_sizes, is_like
 from vemosaic.volumes.intensity import Intensity, measure_intensity, measure_range
 from vemosaic.volumes.volume import Volume
 
@@ -55,6 +57,30 @@ class Model:
         """Measure what normalises a volume for this model; see `measure`."""
         return measure(self.settings, volume)
 
+    def check(self, volume: Volume) -> None:
+        """Refuse a volume for which the model's patches have the wrong shape, and warn where its voxels are unlike.
+
+        Raises
+        ------
+        VolumeError
+            If patches are flat and the voxels near cubes, or the other way round, and it was trained on no such voxels;
+            if the volume has fewer slices than a patch.
+        """
+        known = self.card.get("voxel_size_nm", ())
+        if volume.voxel_size is None:
+            return
+        flat, lies = self.settings.slices is not None, lies_in_slices(volume)
+        least = self.settings.slices or FIELD
+        meant = is_like(volume, known) and volume.shape[0] >= least
+        if self.settings.shared and (flat != lies or volume.shape[0] < least) and not meant:
+            size = " x ".join(f"{s:.3g}" for s in volume.known_voxel_size())
+            seen = f"{volume.shape[0]} slices with voxels of {size} nm (z, y, x)"
+            trained = "the model compares textures within thick slices" if flat else "the model takes voxels for cubes"
+            raise VolumeError(
+                volume.source, f"has {seen}, and {trained}", "train on this volume, or give a model of such voxels"
+            )
+        compare_voxel_sizes(volume, known)
+
     def save(self, path: str | Path) -> None:
         """Write the model as safetensors, settings and card in its header, and the card beside it as Markdown.
 
@@ -77,7 +103,7 @@ class Model:
             "Sauer, Tam and Rittscher, CVPR Workshops 2022).",
             "",
             f"- **Output**: {sizes.semantic} semantic dimensions of {sizes.latent}, one vector a voxel.",
-            f"- **Sees**: {2 * self.encoder.halo + 1} voxels along each axis, at the working voxel size.",
+            f"- **Sees**: {self._sees()}, at the working voxel size.",
             f"- **Parameters**: {sum(p.numel() for p in self.vae.parameters()):,}",
             *(f"- **{key.replace('_', ' ').capitalize()}**: {value}" for key, value in self.card.items()),
             "",
@@ -94,23 +120,35 @@ class Model:
         ]
         return "\n".join(lines)
 
+    def _sees(self) -> str:
+        """The field of a voxel, in words."""
+        halo = self.encoder.halo
+        z, y, _ = halo if isinstance(halo, tuple) else (halo,) * 3
+        if self.settings.slices is None:
+            return f"{2 * y + 1} voxels along each axis"
+        within = f"{2 * y + 1} x {2 * y + 1} voxels within a slice"
+        return f"{within}, and the same in {z} above and below" if z else within
+
 
 def build(settings: ModelSettings, seed: int) -> VAE | cihs.HyperbolicVAE:
     """Make the networks of a preset, their weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vae = _networks(settings.architecture)
+        vae = _networks(settings.architecture, settings.slices)
     return channels_last(vae)
 
 
-def _networks(sizes: Architecture | Han2022Architecture | CihsArchitecture) -> VAE | cihs.HyperbolicVAE:
+def _networks(
+    sizes: Architecture | Han2022Architecture | CihsArchitecture, slices: int | None
+) -> VAE | cihs.HyperbolicVAE:
     if isinstance(sizes, Han2022Architecture):
         encoder = han2022.Encoder(sizes.width, sizes.latent, sizes.semantic)
         return VAE(encoder, han2022.Decoder(sizes.width, sizes.latent))
     if isinstance(sizes, CihsArchitecture):
         return cihs.HyperbolicVAE(cihs.Encoder(sizes.latent), cihs.Decoder(sizes.latent))
     return VAE(
-        default.Encoder(sizes.channels, sizes.latent, sizes.semantic), default.Decoder(sizes.channels, sizes.latent)
+        default.Encoder(sizes.channels, sizes.latent, sizes.semantic, slices),
+        default.Decoder(sizes.channels, sizes.latent, slices),
     )
 
 

@@ -9,6 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from vemosaic.hierarchy import HierarchicalSampling
 from vemosaic.patches import Sampling
+from vemosaic.volumes.anisotropy import lies_in_slices
+from vemosaic.volumes.volume import Volume
 
 WIDTHS = (1.0, 0.5, 0.25)
 EXACT = ConfigDict(frozen=True, extra="forbid")
@@ -137,6 +139,28 @@ class ModelSettings(BaseModel):
     def shared(self) -> bool:
         """Whether the encoder has a dense view, in which neighbours share their work; else it works patch by patch."""
         return isinstance(self.architecture, Architecture)
+
+    def suited_to(self, *volumes: Volume) -> ModelSettings:
+        """Return these settings with flat patches, where patches may be flat and all volumes lie in slices.
+
+        They have three slices, or one where a volume has no slices above and below another.
+        """
+        flat = isinstance(self.sampling, Sampling) and self.shared and all(map(lies_in_slices, volumes))
+        if self.slices or not flat:
+            return self
+        slices = 3 if min(v.shape[0] for v in volumes) >= 3 else 1
+        return self.model_copy(update={"sampling": self.sampling.model_copy(update={"slices": slices})})
+
+    @property
+    def slices(self) -> int | None:
+        """Slices of the patches where they are flat; None where they are cubes."""
+        return self.sampling.slices if isinstance(self.sampling, Sampling) else None
+
+    @model_validator(mode="after")
+    def _patches_suit_architecture(self) -> Self:
+        if self.slices and not self.shared:
+            raise ValueError("only the default networks take flat patches")
+        return self
 
     @model_validator(mode="after")
     def _patches_suit_objective(self) -> Self:

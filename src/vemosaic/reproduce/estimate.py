@@ -232,8 +232,8 @@ def _embedding_rate(settings: Settings, model: Model, image: Volume, device: tor
     rng = np.random.default_rng(0)
     embedder = Embedder(model, measure(settings.model, image), _any_words(settings, rng), settings.smoothing)
     halo = embedder.halo
-    voxels = image.read([-halo] * 3, [n + 2 * halo for n in image.shape])
-    places = np.stack([rng.integers(halo, halo + n, 256) for n in image.shape], 1)
+    voxels = image.read([-h for h in halo], [n + 2 * h for n, h in zip(image.shape, halo, strict=True)])
+    places = np.stack([rng.integers(h, h + n, 256) for n, h in zip(image.shape, halo, strict=True)], 1)
 
     def embed() -> int:
         if settings.model.shared:

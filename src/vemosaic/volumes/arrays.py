@@ -50,7 +50,7 @@ class ViewedArray:
         self._stored = stored
         self._view = view
         self._source = source
-        z, y, x = view.zyx(stored.shape)
+        z, y, x = view.zyx(stored.shape, absent=1)
         self.shape: Shape = (int(z), int(y), int(x))
         self.dtype: np.dtype[np.generic] = np.dtype(stored.dtype).newbyteorder("=")
 
@@ -68,7 +68,7 @@ class ViewedArray:
             raise
         except Exception as error:  # each library has its own, and all mean that the file is damaged
             raise unreadable(self._source, error, box) from error
-        return np.ascontiguousarray(voxels.transpose(self._view.permutation()), dtype=self.dtype)
+        return self._view.as_zyx(voxels, self.dtype)
 
 
 class MappedFile:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from vemosaic.errors import VolumeError
 
@@ -18,29 +21,40 @@ class AxisView:
     Attributes
     ----------
     order
-        Positions of z, y and x among the stored axes.
+        Positions of z, y and x among the stored axes; of z None where the image is a single slice without that axis.
     held
         For each stored axis that is not in space: its position and the index it is held at.
     """
 
-    order: tuple[int, int, int]
+    order: tuple[int | None, int, int]
     held: tuple[tuple[int, int], ...] = ()
 
     def index(self, box: Sequence[slice]) -> tuple[slice | int, ...]:
         """Return the index into the stored array for a ``(z, y, x)`` box."""
         at = dict(zip(self.order, box, strict=True))
         held = dict(self.held)
-        return tuple(at[i] if i in at else held[i] for i in range(len(self.order) + len(held)))
+        return tuple(at[i] if i in at else held[i] for i in range(len(self._stored) + len(held)))
 
-    def permutation(self) -> tuple[int, int, int]:
-        """Return the axes to pass to ``transpose`` once the held ones are gone."""
-        z, y, x = (sorted(self.order).index(i) for i in self.order)
-        return z, y, x
+    def as_zyx(self, voxels: npt.NDArray[Any], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+        """Turn what was read at `index` into ``(Z, Y, X)``, contiguous."""
+        stored = self._stored
+        turned = voxels.transpose([sorted(stored).index(i) for i in stored])
+        return np.ascontiguousarray(turned if self.order[0] is not None else turned[None], dtype=dtype)
 
-    def zyx(self, stored: Sequence[T]) -> tuple[T, T, T]:
-        """Pick what belongs to z, y and x from a sequence with one entry for each stored axis."""
+    def zyx(self, stored: Sequence[T], absent: T | None = None) -> tuple[T, T, T]:
+        """Pick what belongs to z, y and x from a sequence with one entry for each stored axis.
+
+        Where there is no z axis, `absent` stands for it, or what belongs to y.
+        """
         z, y, x = self.order
+        if z is None:
+            return stored[y] if absent is None else absent, stored[y], stored[x]
         return stored[z], stored[y], stored[x]
+
+    @property
+    def _stored(self) -> list[int]:
+        """Positions of the axes in space that are stored, in the order z, y, x."""
+        return [i for i in self.order if i is not None]
 
 
 def view_as_zyx(source: str, letters: Sequence[str], shape: Sequence[int], channel: int | None) -> AxisView:
@@ -61,7 +75,7 @@ def view_as_zyx(source: str, letters: Sequence[str], shape: Sequence[int], chann
     Raises
     ------
     VolumeError
-        For an image of two dimensions, several channels and none chosen, several time points, or an axis of
+        For an image without y and x, several channels and none chosen, several time points, or an axis of
         unknown meaning that is longer than one.
     """
     for letter, length in zip(letters, shape, strict=True):
@@ -72,13 +86,12 @@ def view_as_zyx(source: str, letters: Sequence[str], shape: Sequence[int], chann
                 "save one time point by itself; if these are slices, store the axis as z "
                 "(in Fiji: Image > Properties, exchange frames and slices)",
             )
-    spatial = [letter for letter in letters if letter in "zyx"]
-    if len(set(spatial)) < 3:
+    spatial = {letter for letter in letters if letter in "zyx"}
+    if not {"y", "x"} <= spatial:
         raise VolumeError(
             source,
-            f"has {len(set(spatial))} axes in space ({_sizes(letters, shape)}); images of fewer than three "
-            "dimensions are not supported yet",
-            "give a stack, for example a folder that holds its slices as numbered files",
+            f"has {len(spatial)} axes in space ({_sizes(letters, shape)}), and an image has at least y and x",
+            "give an image or a stack, for example a folder that holds its slices as numbered files",
         )
     held = []
     for position, (letter, length) in enumerate(zip(letters, shape, strict=True)):
@@ -94,7 +107,8 @@ def view_as_zyx(source: str, letters: Sequence[str], shape: Sequence[int], chann
         held.append((position, index))
     if channel and "c" not in letters:
         raise VolumeError(source, f"has no channel axis, and channel {channel} was asked for", "leave it out")
-    z, y, x = (list(letters).index(letter) for letter in "zyx")
+    y, x = (list(letters).index(letter) for letter in "yx")
+    z = list(letters).index("z") if "z" in spatial else None
     return AxisView((z, y, x), tuple(held))
 
 

@@ -62,6 +62,11 @@ class EmbeddingStore:
             If the folder holds another embedding, the disk is full, or the folder cannot be written to.
         """
         unfinish(path, ())
+        return cls.join(path, channels, shape, shard)
+
+    @classmethod
+    def join(cls, path: Path, channels: int, shape: Sequence[int], shard: Shape = SHARD) -> EmbeddingStore:
+        """Take part in writing a store that another process has created; the parameters are those of `create`."""
         array = ShardedArray.create(
             path / "0",
             shape=(channels, *shape),

@@ -192,15 +192,25 @@ def _triple(values: np.typing.NDArray[np.float64]) -> Triple:
 def compare_voxel_sizes(volume: Volume, known: Sequence[Sequence[float]]) -> None:
     """Warn if the voxels of a volume differ by more than a quarter from all sizes (nm, z y x) that a model knows."""
     size = volume.voxel_size
-    if size is None or not known:
-        return
-    if not any(all(max(a / b, b / a) <= LIKE for a, b in zip(size, other, strict=True)) for other in known):
+    if size is not None and known and not is_like(volume, known):
         warnings.warn(
             f"{volume.source}: its voxels of {_times(size)} nm (z, y, x) are unlike the {_times(known[0])} nm of the "
             "model; bring both to one size with --working-voxel-size, or at_voxel_size in Python",
             VoxelSizeWarning,
             stacklevel=3,
         )
+
+
+def is_like(volume: Volume, known: Sequence[Sequence[float]]) -> bool:
+    """Whether the voxels of a volume differ by no more than a quarter from one of these sizes in nm, z y x.
+
+    A single slice is compared within the slice.
+    """
+    first = 1 if volume.shape[0] == 1 else 0
+    size: Sequence[float] = volume.known_voxel_size()
+    return any(
+        all(max(a / b, b / a) <= LIKE for a, b in zip(size[first:], other[first:], strict=True)) for other in known
+    )
 
 
 def _times(size: Sequence[float]) -> str:

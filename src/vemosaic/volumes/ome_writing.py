@@ -9,11 +9,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vemosaic.blocks.files import FileStamp, disk_errors, stamp, sync_folder, write_atomically
+from vemosaic.blocks.files import FileStamp, differing, disk_errors, stamp, sync_folder, write_atomically
 from vemosaic.errors import OutputError, VolumeError
 from vemosaic.volumes.array_writing import ShardedArray
 
@@ -109,7 +108,7 @@ def finish(
     """
     arrays = list(arrays)
     shards = [file for array in arrays for file in array.all_files()]
-    damaged = sorted(set(shards) - recorded.keys()) + _differing({f: recorded[f] for f in shards if f in recorded})
+    damaged = sorted(set(shards) - recorded.keys()) + differing({f: recorded[f] for f in shards if f in recorded})
     if damaged:
         raise OutputError(
             store,
@@ -122,9 +121,9 @@ def finish(
     metadata += [store / group / "zarr.json" for group in groups if group]
     stamps = {file: recorded[file] for file in shards} | {file: stamp(file) for file in metadata}
     listed = {str(file.relative_to(store)): stamps[file]._asdict() for file in sorted(stamps)}
-    manifest = json.dumps(listed, indent=1).encode()
-    write_atomically(manifest_path(store), manifest)
-    digest = hashlib.sha256(manifest).hexdigest()
+    content = json.dumps(listed, indent=1).encode()
+    write_atomically(manifest_path(store), content)
+    digest = hashlib.sha256(content).hexdigest()
     write_atomically(store / "zarr.json", _group(groups[""], vemosaic={"manifest_sha256": digest}))
 
 
@@ -133,8 +132,8 @@ def manifest_path(store: Path) -> Path:
     return store.with_name(f"{store.name}.manifest.json")
 
 
-def damaged_files(store: Path) -> list[Path]:
-    """Return those files of a finished store that are missing or differ from its manifest.
+def listed_files(store: Path) -> dict[Path, FileStamp]:
+    """Return what the manifest of a finished store says of its files: all but the root's ``zarr.json``.
 
     Raises
     ------
@@ -146,12 +145,22 @@ def damaged_files(store: Path) -> list[Path]:
         manifest = manifest_path(store).read_bytes()
         if hashlib.sha256(manifest).hexdigest() != root["vemosaic"]["manifest_sha256"]:
             raise ValueError
-        listed = {store / name: FileStamp(**known) for name, known in json.loads(manifest).items()}
+        return {store / name: FileStamp(**known) for name, known in json.loads(manifest).items()}
     except (OSError, ValueError, KeyError) as error:
         raise VolumeError(
             manifest_path(store), "is missing or damaged", "run again the command that made the store"
         ) from error
-    return _differing(listed)
+
+
+def damaged_files(store: Path) -> list[Path]:
+    """Return those files of a finished store that are missing or differ from its manifest.
+
+    Raises
+    ------
+    VolumeError
+        If the store is not finished, or its manifest is missing or is not the one written with it.
+    """
+    return differing(listed_files(store))
 
 
 def group_attributes(group: Path) -> dict[str, Any]:
@@ -184,15 +193,3 @@ def remove(store: Path) -> None:
 def _group(ome: Mapping[str, Any], **more: object) -> bytes:
     attributes = {"ome": {"version": VERSION, **ome}, **more}
     return json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=1).encode()
-
-
-def _differing(stamps: Mapping[Path, FileStamp]) -> list[Path]:
-    def differs(file: Path) -> bool:
-        try:
-            return stamp(file) != stamps[file]
-        except OSError:
-            return True
-
-    files = sorted(stamps)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return [file for file, bad in zip(files, pool.map(differs, files), strict=True) if bad]

@@ -118,7 +118,7 @@ def _placement(
 ) -> Placement:
     units = [nanometres(axis.get("unit")) for axis in view.zyx(axes)]
     size = _triple(view.zyx(scale.tolist()))
-    place = _triple(view.zyx(translation.tolist()))
+    place = _triple(view.zyx(translation.tolist(), absent=0.0))
     if not all(np.isfinite(s) and s > 0 for s in size):
         raise ValueError(f"a scale of {size} (z, y, x)")
     if None in units:

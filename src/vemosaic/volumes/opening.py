@@ -37,15 +37,11 @@ FILE_FORMATS = (
     FileFormat("NumPy", lambda head: head.startswith(b"\x93NUMPY"), "numpy_file"),
     FileFormat("NIfTI", lambda head: head[344:348] == b"n+1\0" or head[4:8] == b"n+2\0", "nifti"),
     FileFormat("MRC", lambda head: head[208:211] == b"MAP", "mrc"),
+    FileFormat("PNG", lambda head: head.startswith(b"\x89PNG"), "slices"),
 )
 
 # What a file is that is not read, and the way out.
 REFUSED_FILES = (
-    (
-        b"\x89PNG",
-        "is a single PNG image; images of two dimensions are not supported yet",
-        "give a folder of slices",
-    ),
     (b"\xff\xd8\xff", "is a JPEG image, which has lost detail", "give the original stack"),
     (b"PK\x03\x04", "is a zip archive", "unpack it and give the folder or file inside"),
     (b"\x1f\x8b", "is compressed with gzip", "unpack it with gunzip"),
@@ -66,7 +62,7 @@ def open_volume(
     ----------
     source
         A path, an ``s3://``, ``https://`` or ``http://`` address (Zarr and N5), ``file.h5:/path/inside``,
-        a NumPy array ``(Z, Y, X)`` or a ``zarr.Array``.
+        a NumPy array ``(Z, Y, X)`` or a ``zarr.Array``. An image ``(Y, X)`` is a volume of one slice.
     voxel_size
         In nm: one number, or three along z, y, x. It wins over what the file states, with a
         warning where they differ.
@@ -85,7 +81,7 @@ def open_volume(
     Raises
     ------
     VolumeError
-        If it cannot be read, holds no three-dimensional image, or voxels that float32 cannot hold.
+        If it cannot be read, holds no image of two or three dimensions, or voxels that float32 cannot hold.
     SettingsError
         If ``voxel_size`` or ``missing_chunks`` make no sense.
 

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vemosaic.blocks.events import Listener, ignore
-from vemosaic.blocks.executor import process
+from vemosaic.blocks.executors import Executor, InProcess
 from vemosaic.blocks.files import FileStamp
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger
+from vemosaic.blocks.work import Steps, Work
 from vemosaic.volumes.volume import Shape, Triple
 
 if TYPE_CHECKING:
@@ -145,7 +146,12 @@ def _mode(views: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
 
 
 def build_pyramid(
-    store: LabelStore, *, records: Path, fingerprint: str, listen: Listener = ignore
+    store: LabelStore,
+    *,
+    records: Path,
+    fingerprint: str,
+    listen: Listener = ignore,
+    executor: Executor | None = None,
 ) -> dict[Path, FileStamp]:
     """Fill all coarser levels of a label store from its finest, level by level, a shard at a time.
 
@@ -159,20 +165,51 @@ def build_pyramid(
         That of level 0: coarser levels are made anew when it changes.
     listen
         Hears of one stage for each level, in voxels of that level.
+    executor
+        Who carries them out; this process where None.
 
     Returns
     -------
     dict
         What the records of all coarser levels vouch for, for `LabelStore.finish`.
     """
+    executor = executor or InProcess()
     recorded: dict[Path, FileStamp] = {}
     for number, level in enumerate(store.levels[1:], start=1):
-        stage = _LevelStage(store, number, level)
+        opener = _LevelOpener(
+            store.path.resolve(), store.ks, store.levels, store.shard, number, records.resolve(), fingerprint
+        )
+        steps = opener.steps(store)
         work = [unit for k in store.ks for unit in units(level.shape, store.shard, group=f"k{k}")]
-        ledger = Ledger(records, f"pyramid-level-{number}", fingerprint, owns=stage.owns, root=store.path.parent)
-        process(work, read=stage.read, compute=stage.compute, write=stage.write, ledger=ledger, listen=listen)
-        recorded |= ledger.recorded(work)
+        executor.carry_out(work, Work(steps, opener), listen)
+        recorded |= steps.ledger.recorded(work)
     return recorded
+
+
+@dataclass(frozen=True)
+class _LevelOpener:
+    """Makes the steps of one level, in any process that sees the store."""
+
+    path: Path
+    ks: tuple[int, ...]
+    levels: tuple[Level, ...]
+    shard: Shape
+    number: int
+    records: Path
+    fingerprint: str
+
+    def __call__(self) -> Steps[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        from vemosaic.volumes.labels import LabelStore
+
+        return self.steps(LabelStore(self.path, self.ks, self.levels, self.shard))
+
+    def steps(self, store: LabelStore) -> Steps[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Make the steps for a store that is open already."""
+        stage = _LevelStage(store, self.number, self.levels[self.number])
+        ledger = Ledger(
+            self.records, f"pyramid-level-{self.number}", self.fingerprint, owns=stage.owns, root=store.path.parent
+        )
+        return Steps(stage.read, stage.compute, stage.write, ledger)
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def at_voxel_size(volume: Volume, target: float | None) -> Volume:
     the fly:
 
     1. An axis whose voxels are as large as the target or larger (within 1 %) stays as it is: nothing is ever
-       interpolated to look finer. The other axes are *resampled*.
+       interpolated to look finer. So does one that is a single voxel long. The other axes are *resampled*.
     2. If a level lies within 5 % of the target along every resampled axis, and has the other axes untouched,
        the nearest such level is taken as it is.
     3. Otherwise the coarsest level that is nowhere coarser than the target along the resampled axes (and has
@@ -132,7 +132,7 @@ def at_voxel_size(volume: Volume, target: float | None) -> Volume:
     if not (math.isfinite(target) and target > 0):
         raise SettingsError("--working-voxel-size", f"{target} nm is no size", "give a positive number, as in 16")
     native = volume.known_voxel_size()
-    resampled = [size < target * (1 - SAME) for size in native]
+    resampled = [size < target * (1 - SAME) and n > 1 for size, n in zip(native, volume.shape, strict=True)]
     levels = [
         level
         for level in (volume, *volume.coarser)

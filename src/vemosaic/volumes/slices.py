@@ -1,4 +1,4 @@
-"""A folder of numbered slices, PNG or TIFF, read slice by slice."""
+"""A folder of numbered slices, PNG or TIFF, read slice by slice; or a single PNG image."""
 
 from __future__ import annotations
 
@@ -66,6 +66,19 @@ def slice_files(folder: Path) -> list[Path]:
         raise unreadable(folder, error) from error
     files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".")]
     return sorted(files, key=lambda file: _natural(file.name))
+
+
+def open_file(path: Path, request: Request) -> Volume:
+    """Open a single PNG image, a volume of one slice.
+
+    Raises
+    ------
+    VolumeError
+        If it is damaged, or has another name.
+    """
+    if path.suffix.lower() != ".png":
+        raise VolumeError(path, "is a PNG image under another name", "let its name end in .png")
+    return open_files(path, [path], request)
 
 
 def open_files(folder: Path, files: Sequence[Path], request: Request) -> Volume:

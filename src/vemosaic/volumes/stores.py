@@ -22,6 +22,10 @@ from vemosaic.volumes.volume import Shape, Slices
 
 CACHE_BYTES = 128 * 2**20
 RETRIES = {"max_retries": 6, "initial_delay": "200ms", "max_delay": "5s"}
+"""Of metadata, some ten seconds in all: a wrong address is to be told soon."""
+
+PATIENT_RETRIES = {"max_retries": 12, "initial_delay": "200ms", "max_delay": "20s"}
+"""Of voxels, some two minutes in all: the server has answered before, and hours of work may wait for them."""
 
 _SPARSE_REMEDY = (
     "copy or download it again; if empty chunks were left out on purpose, read them as the fill value "
@@ -92,15 +96,12 @@ class Store:
             "driver": "s3",
             "bucket": self.root,
             "path": self.path,
-            "aws_credentials": _aws_credentials(),
+            "aws_credentials": s3_credentials(),
         }
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        if endpoint:
-            spec["endpoint"] = endpoint
-            region = region or "us-east-1"
-        if region:
-            spec["aws_region"] = region
+        if s3_endpoint():
+            spec["endpoint"] = s3_endpoint()
+        if s3_region():
+            spec["aws_region"] = s3_region()
         return spec
 
     def read(self, key: str) -> bytes | None:
@@ -112,7 +113,7 @@ class Store:
             If the store does not answer, or refuses (one that may not be listed refuses absent keys, too).
         """
         try:
-            found = ts.KvStore.open(self.spec(), context=shared_context()).result().read(key).result()
+            found = ts.KvStore.open(self.spec(), context=metadata_context()).result().read(key).result()
         except Exception as error:  # tensorstore raises ValueError, NotImplementedError, OSError, TimeoutError
             raise store_error(str(self), error) from error
         return found.value if found.state == "value" else None
@@ -175,7 +176,7 @@ class ChunkedArray:
             ).result()
         except Exception as error:  # see Store.read
             raise store_error(str(store), error) from error
-        self.shape: Shape = view.zyx(tuple(int(n) for n in self._array.shape))
+        self.shape: Shape = view.zyx(tuple(int(n) for n in self._array.shape), absent=1)
         self.dtype: np.dtype[np.generic] = np.dtype(self._array.dtype.numpy_dtype).newbyteorder("=")
 
     def __getitem__(self, box: Slices, /) -> npt.NDArray[np.generic]:
@@ -190,7 +191,7 @@ class ChunkedArray:
             voxels = self._array[self._view.index(box)].read().result()
         except Exception as error:  # see Store.read
             raise store_error(self._source, error) from error
-        return np.ascontiguousarray(voxels.transpose(self._view.permutation()), dtype=self.dtype)
+        return self._view.as_zyx(voxels, self.dtype)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChunkedArray, self._made_of
@@ -198,14 +199,20 @@ class ChunkedArray:
 
 @functools.cache
 def shared_context() -> ts.Context:
-    """Return the context of all reading in this process: one cache, and retries for a few seconds."""
+    """Return the context in which all voxels are read in this process: one cache, and patience."""
     return ts.Context(
         {
             "cache_pool": {"total_bytes_limit": CACHE_BYTES},
-            "http_request_retries": RETRIES,
-            "s3_request_retries": RETRIES,
+            "http_request_retries": PATIENT_RETRIES,
+            "s3_request_retries": PATIENT_RETRIES,
         }
     )
+
+
+@functools.cache
+def metadata_context() -> ts.Context:
+    """Return the context in which metadata are read."""
+    return ts.Context({"http_request_retries": RETRIES, "s3_request_retries": RETRIES})
 
 
 def store_error(source: str, error: Exception) -> VolumeError:
@@ -229,13 +236,34 @@ def store_error(source: str, error: Exception) -> VolumeError:
         return VolumeError(
             source, f"is stored with a codec that is not supported ({said})", "rewrite it with zstd, blosc or gzip"
         )
+    busy = re.search(r"retry attempts failed.*(?:http_response_code='|\[HTTP code )(\d+)", text, re.S)
+    if busy:
+        return VolumeError(
+            source,
+            f"the server does not serve it (it answers {busy[1]} again and again)",
+            "run the same command again later, which goes on where it stopped",
+        )
     if "retry attempts failed" in text or "CURL error" in text or isinstance(error, TimeoutError):
         return VolumeError(source, f"the server does not answer ({said})", "check the address and the network")
     return VolumeError(source, f"cannot be read ({said})", "copy or download it again, or check its metadata")
 
 
-def _aws_credentials() -> dict[str, str]:
-    """Anonymous unless the environment says who we are: looking for credentials costs seconds a time."""
+def s3_endpoint() -> str | None:
+    """Return the address of the S3 server that the environment names; ``None`` is that of AWS."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def s3_region() -> str | None:
+    """Return the region that the environment names, and for a server of one's own some region."""
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return named or ("us-east-1" if s3_endpoint() else None)
+
+
+def s3_credentials() -> dict[str, str]:
+    """Say whose credentials to use, as tensorstore has it.
+
+    Anonymous unless the environment says who we are: looking for credentials costs seconds a time.
+    """
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return {"type": "environment"}
     if os.environ.get("AWS_PROFILE"):

@@ -92,7 +92,7 @@ def open_file(path: Path, request: Request) -> Volume:
     Raises
     ------
     VolumeError
-        If it is damaged, cut short, no stack, or holds several.
+        If it is damaged, cut short, no image, or holds several.
     """
     with _Complaints() as complaints:
         try:
@@ -111,14 +111,15 @@ def open_file(path: Path, request: Request) -> Volume:
 
 
 def _only_stack(path: Path, tiff: tifffile.TiffFile) -> tuple[int, Any]:
-    """Return the one series that has three dimensions, or the only series."""
+    """Return the one series that has three axes, or where none has them the only series."""
     if not len(tiff.pages):
         raise VolumeError(path, "holds no pages", "copy or download it again")
-    stacks = [(i, s) for i, s in enumerate(tiff.series) if len(_letters(s.axes)) >= 3]
+    images = list(enumerate(tiff.series))
+    stacks = [(i, s) for i, s in images if len(_letters(s.axes)) >= 3] or images
     if len(stacks) > 1:
         sizes = ", ".join(f"{s.axes} {'x'.join(map(str, s.shape))}" for _, s in stacks)
         raise VolumeError(path, f"holds {len(stacks)} images ({sizes})", "save the one to use as a file of its own")
-    return stacks[0] if stacks else (0, tiff.series[0])
+    return stacks[0]
 
 
 def _letters(axes: str) -> str:
@@ -158,11 +159,16 @@ def _ome_placement(xml: str, name: str) -> Placement:
         factor = nanometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         sizes.append(float(size) * factor if size is not None and factor is not None else 0.0)
     z, y, x = sizes
-    return Placement((z, y, x)) if min(sizes) > 0 else Placement()
+    if pixels.get("SizeZ") == "1":
+        z = z or y  # a single slice is taken to be as thick as its pixels are high
+    return Placement((z, y, x)) if min(z, y, x) > 0 else Placement()
 
 
 def _imagej_placement(tiff: tifffile.TiffFile, series: Any) -> Placement:
-    """Read ImageJ's spacing (z) and the resolution tags (y, x: pixels for each unit)."""
+    """Read ImageJ's spacing (z) and the resolution tags (y, x: pixels for each unit).
+
+    A single slice has no spacing; it is taken to be as thick as its pixels are high.
+    """
     metadata = tiff.imagej_metadata or {}
     factor = nanometres(metadata.get("unit"))
     tags = series.keyframe.tags
@@ -170,6 +176,8 @@ def _imagej_placement(tiff: tifffile.TiffFile, series: Any) -> Placement:
     for tag in ("YResolution", "XResolution"):
         numerator, denominator = tags[tag].value if tag in tags else (0, 1)
         sizes.append(denominator / numerator if numerator else 0.0)
+    if "z" not in _letters(series.axes):
+        sizes[0] = sizes[0] or sizes[1]
     if factor is None or min(sizes) <= 0:
         return Placement()
     z, y, x = (size * factor for size in sizes)

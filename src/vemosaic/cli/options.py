@@ -1,0 +1,207 @@
+"""What the commands' options are, and how what was typed is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vemosaic.errors import SettingsError
+
+if TYPE_CHECKING:
+    from vemosaic.blocks.executors import Executor
+    from vemosaic.settings import Settings
+
+VolumePath = Annotated[str, typer.Argument(help="A volume: OME-Zarr, N5, TIFF, slices, HDF5 (file.h5:/path), MRC, ...")]
+RunPath = Annotated[Path, typer.Argument(help="Folder of a run.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run; NAME.vemosaic where not given.")]
+VoxelSize = Annotated[str | None, typer.Option(help="In nm, if the file lacks it: 16, or 50,4.6,4.6 (z,y,x).")]
+Working = Annotated[str, typer.Option(help="Voxel size in nm to work at, or 'native'.")]
+Channel = Annotated[int | None, typer.Option(help="Channel of a volume that has several, from 0.")]
+Mask = Annotated[str | None, typer.Option(help="A mask of the volume: learn and map only where it is not zero.")]
+Anchors = Annotated[int | None, typer.Option(help="Training budget in anchors.")]
+ClusterRange = Annotated[str, typer.Option("--clusters", "-k", help="Numbers of clusters: 8, or 4-10, or 4,6,8.")]
+Smoothing = Annotated[
+    float | None, typer.Option(help="Gaussian over what describes the voxels, std in voxels; else the preset's.")
+]
+TextureWords = Annotated[
+    int | None,
+    typer.Option("--words", help="Texture words that describe a voxel's surroundings; 0: none; else the preset's."),
+]
+Fit = Annotated[str, typer.Option(help="Cluster a 'sample' of voxels, or all of them in a 'stream'.")]
+Clusterer = Annotated[str | None, typer.Option(help="kmeans, mixture, pymc or hyperbolic; else the preset's.")]
+References = Annotated[
+    list[str] | None, typer.Option("--reference", help="labels.ome.zarr, or NAME=mask.tif, repeated; for scores.")
+]
+Seed = Annotated[int, typer.Option(help="Of weights, patches and clustering.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+MissingChunks = Annotated[str, typer.Option(help="'error', or 'fill' where absent chunks stand for the fill value.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes on this machine; this process alone where not given.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Of a Dask cluster: tcp://host:8786, or 'local' for one on this machine's cores.")
+]
+Memory = Annotated[str | None, typer.Option(help="Most memory that this process may use: 4GB; any where not given.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Preset = Annotated[str, typer.Option(help="Which model: default, han2022 (the paper's) or cihs (its baseline).")]
+Width = Annotated[float | None, typer.Option(help="Of preset han2022: factor on its channels, 1, 0.5 or 0.25.")]
+Latent = Annotated[int | None, typer.Option(help="Of preset cihs: dimensions of the ball, 2 or 8.")]
+Stride = Annotated[
+    int | None, typer.Option(help="Of presets han2022 and cihs: embed one voxel in each block of so many an edge.")
+]
+
+
+def chosen_settings(name: str, working: str, **chosen: Any) -> Settings:
+    """Begin with a preset, and change what was chosen."""
+    from vemosaic.presets import preset
+
+    with options_checked():
+        return preset(name, **chosen).model_copy(update={"working_voxel_size": working_size(working)})
+
+
+def preset_of(model: Path | None) -> str:
+    """Name the preset of a model; the default one where there is no model."""
+    from vemosaic.models.model import load_model
+
+    return "default" if model is None else load_model(model).settings.preset
+
+
+@contextmanager
+def options_checked() -> Iterator[None]:
+    """Name the option where a setting that was typed will not do."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = [part for part in first["loc"] if isinstance(part, str)][-1]
+        name = "--" + field.replace("_", "-")
+        raise SettingsError(name, f"{first['input']!r} will not do", first["msg"].lower()) from error
+
+
+def parse_clusters(text: str) -> tuple[int, ...]:
+    """Read ``8``, ``4-10`` or ``4,6,8`` as numbers of clusters, ascending.
+
+    Raises
+    ------
+    SettingsError
+        If it is none of these, or a number is not 2 to 255.
+    """
+    found: set[int] = set()
+    try:
+        for part in text.split(","):
+            first, _, last = part.strip().partition("-")
+            low, high = int(first), int(last or first)
+            if not 2 <= low <= high <= 255:
+                raise ValueError
+            found.update(range(low, high + 1))
+    except ValueError:
+        raise SettingsError("--clusters", f"{text!r} is not 2 to 255 clusters", "write 8, or 4-10, or 4,6,8") from None
+    return tuple(sorted(found))
+
+
+def numbers(text: str | None) -> tuple[float, ...] | None:
+    """Read a voxel size: one number, or three with commas."""
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3) or not all(0 < v < float("inf") for v in values):
+        raise SettingsError("--voxel-size", f"{text!r} is not a size in nm", "write 16, or 50,4.6,4.6 for z,y,x")
+    return values * 3 if len(values) == 1 else values
+
+
+def integers(option: str, text: str | None, lengths: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Read positive whole numbers with commas, as many as one of `lengths`; nothing where nothing is given."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in lengths or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        counts = " or ".join(map(str, lengths))
+        raise SettingsError(option, f"{text!r} will not do", f"write {counts} whole numbers above 0, with commas")
+    return tuple(map(int, parts))
+
+
+def read_part(text: str) -> tuple[int, int]:
+    """Read ``3/100``: a part, from 1, of so many.
+
+    Raises
+    ------
+    SettingsError
+        If it is something else.
+    """
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise SettingsError("--part", f"{text!r} will not do", "write which part of how many, as 3/100")
+    return int(number), int(count)
+
+
+def working_size(text: str) -> float | None:
+    """Read a voxel size to work at; None for the volume's own."""
+    if text == "native":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise SettingsError("--working-voxel-size", f"{text!r} is not a size in nm", "write 16, or native")
+    return value
+
+
+def local(path: str) -> str:
+    """Make a local path absolute, so that a run can be taken up from another folder."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
+def local_reference(spec: str) -> str:
+    """Make the path in a reference absolute, as `local` does."""
+    from vemosaic.evaluation import split_spec
+
+    name, path = split_spec(spec)
+    return f"{name}={local(path)}" if name else local(path)
+
+
+def default_out(volume: str) -> Path:
+    """Name the folder of a run after its volume, in the current folder."""
+    name = volume.rstrip("/").replace(":/", "/").rsplit("/", 1)[-1]
+    for ending in (".ome.zarr", ".zarr", ".n5", ".ome.tiff", ".ome.tif", ".nii.gz"):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    else:
+        name = name.rsplit(".", 1)[0] if "." in name.strip(".") else name
+    return Path(f"{name.strip('.') or 'run'}.vemosaic")
+
+
+@contextmanager
+def executing(workers: int | None, scheduler: str | None, device: str) -> Iterator[Executor]:
+    """Choose who carries out what is done shard by shard."""
+    from vemosaic.blocks.executors import InProcess, Processes
+
+    if scheduler is not None:
+        from vemosaic.blocks.dask_executor import dask_cluster
+
+        with dask_cluster(scheduler, workers) as cluster:
+            yield cluster
+    elif workers is None:
+        yield InProcess()
+    else:
+        yield Processes(workers, gpus=gpu_numbers(device))
+
+
+def gpu_numbers(device: str) -> tuple[int, ...]:
+    """Return the numbers of the GPUs that worker processes share; none for the CPU."""
+    import torch
+
+    from vemosaic.settings import choose_device
+
+    return tuple(range(torch.cuda.device_count())) if choose_device(device).type == "cuda" else ()

@@ -1,0 +1,79 @@
+"""What the commands say: progress, notes, scores, where the results are."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vemosaic.blocks.events import Listener
+    from vemosaic.pipeline import Run
+
+
+@contextmanager
+def listening(quiet: bool, as_json: bool = False) -> Iterator[Listener]:
+    """Show how a command goes on; notes are for people and for logs, but not for whoever asked for silence."""
+    from vemosaic.blocks.events import ignore
+    from vemosaic.progress import ProgressBars
+
+    if quiet:
+        with warnings.catch_warnings(action="ignore"):
+            yield ignore
+    elif as_json:
+        yield ignore
+    else:
+        with ProgressBars() as bars:
+            yield bars
+
+
+def tell(job: Run, quiet: bool, as_json: bool) -> None:
+    """Say where the results are, and the scores where there are any."""
+    folder = job.folder
+    scores = json.loads(folder.scores.read_text()) if folder.scores.exists() and folder.record.get("reference") else []
+    if as_json:
+        places = {n: str(getattr(folder, n).absolute()) for n in ("segmentation", "report", "model")}
+        print(json.dumps({"run": str(folder.path.absolute()), **places, "scores": scores}, indent=1))
+    elif not quiet:
+        if scores:
+            print_scores(scores)
+        print(f"map:    {folder.segmentation}\nreport: {folder.report}")
+
+
+def tell_of(silent: bool) -> Callable[[str], None]:
+    """Return what tells a line beside the progress, or nothing."""
+    return (lambda line: None) if silent else (lambda line: print(line, file=sys.stderr, flush=True))
+
+
+def print_scores(scores: list[dict[str, Any]]) -> None:
+    """Print the scores of each k as a table."""
+    from rich import print as rich_print
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    def row(name: str, values: Iterable[float]) -> None:
+        table.add_row(name, *(f"{value:.3f}" for value in values))
+
+    table = Table("Dice", *(f"k = {s['k']}" for s in scores), box=SIMPLE_HEAD, pad_edge=False)
+    row("mean", (s["mean_dice"] for s in scores))
+    for name in scores[0]["class_names"]:
+        if name not in scores[0]["absent"]:
+            row(name, (s["classes"][name]["dice"] for s in scores))
+            row("  best single", (s["classes"][name]["best_cluster_dice"] for s in scores))
+    row("ARI", (s["ari"] for s in scores))
+    row("VI", (s["voi"] for s in scores))
+    rich_print(table)
+
+
+def readable(value: Any) -> str:
+    """Write a value for people."""
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return " x ".join(map(readable, value)) if all(isinstance(v, int | float) for v in value) else str(value)
+    return str(value)

@@ -1,0 +1,213 @@
+"""A run as it stands in its folder: settings, inputs, and what its stages have found so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+import vemosaic
+from vemosaic.blocks.events import Listener, ignore
+from vemosaic.blocks.executors import Executor, InProcess
+from vemosaic.clustering import (
+    Clustering,
+    Words,
+    clustering_from_json,
+)
+from vemosaic.embedding import Embedder
+from vemosaic.errors import OutputError, VolumeError
+from vemosaic.inputs import Input, OpenedInput, open_input
+from vemosaic.memory import Projection, fit_budget
+from vemosaic.models.model import Model, load_model
+from vemosaic.run_folder import RECORD, RunFolder
+from vemosaic.settings import Settings, choose_device
+from vemosaic.training import check_budget, default_anchors
+
+IN_PROCESS = InProcess()
+
+
+class RunState:
+    """A run: its folder, settings and input, before any stage is thought of."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        inputs: Sequence[OpenedInput],
+        device: str,
+        listen: Listener,
+        executor: Executor = IN_PROCESS,
+    ) -> None:
+        self.executor = executor
+        self.folder = folder
+        self.settings = settings
+        self.inputs = tuple(inputs)
+        self.device = choose_device(device)
+        self.listen = listen
+        self.first = self.inputs[0]
+
+    @classmethod
+    def start(
+        cls,
+        out: Path,
+        inputs: Sequence[OpenedInput],
+        settings: Settings,
+        *,
+        device: str = "auto",
+        overwrite: bool = False,
+        command: Sequence[str] | None = None,
+        listen: Listener = ignore,
+        executor: Executor = IN_PROCESS,
+    ) -> Self:
+        """Begin or go on with a run in a folder, which is created where it is missing.
+
+        Raises
+        ------
+        OutputError
+            If the folder holds something else, or a run of other inputs.
+        SettingsError
+            If there is no such device, or the budget is less than one batch.
+        """
+        folder = RunFolder(out)
+        described = [opened.describe() for opened in inputs]
+        before = folder.record.get("inputs")
+        other = before is not None and identities(before) != identities(described)
+        if before is not None and other and not overwrite and folder.record.get("stages"):
+            raise OutputError(
+                out,
+                f"holds a run of another input ({before[0]['source']})",
+                "choose another --out, or add --overwrite",
+            )
+        run = cls(folder, settings, inputs, device, listen, executor)
+        check_budget(run.anchors(), settings.model.optimiser.batch)
+        if other:
+            folder.record.pop("reference", None)
+        if other or not _trains_alike(folder.record.get("settings", {}), settings):
+            folder.forget("train")
+        folder.save(
+            vemosaic=vemosaic.__version__,
+            complete=False,
+            created=folder.record.get("created", datetime.now(UTC).isoformat(timespec="seconds")),
+            preset=settings.model.preset,
+            seed=settings.seed,
+            device=run.device.type,
+            threads=torch.get_num_threads(),
+            versions={name: version(name) for name in ("torch", "numpy", "scikit-learn", "tensorstore", "zarr")},
+            command=command or folder.record.get("command"),
+            inputs=described,
+            settings=settings.model_dump(mode="json"),
+        )
+        return run
+
+    @classmethod
+    def reopen(
+        cls,
+        path: Path,
+        *,
+        device: str = "auto",
+        listen: Listener = ignore,
+        executor: Executor = IN_PROCESS,
+        **changes: Any,
+    ) -> Self:
+        """Take up an earlier run with its own inputs and settings, some of them changed.
+
+        Raises
+        ------
+        OutputError
+            If there is no run in the folder, or one that this version does not understand.
+        VolumeError
+            If its input is no longer there, or is not the one that it was.
+        pydantic.ValidationError
+            If a changed setting will not do.
+        """
+        folder = RunFolder.existing(path)
+        try:
+            before = Settings.model_validate(folder.record["settings"])
+            requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
+            known = identities(folder.record["inputs"])
+            folder.record["inputs"][0]
+        except (LookupError, TypeError, ValueError) as error:
+            raise OutputError(
+                path / RECORD,
+                f"is not a record that vemosaic {vemosaic.__version__} understands",
+                "use the version that made it, or begin a new run in another folder",
+            ) from error
+        settings = Settings.model_validate(before.model_dump() | changes)
+        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
+        if identities([opened.describe() for opened in inputs]) != known:
+            raise VolumeError(
+                inputs[0].request.source,
+                f"is not the volume that {path} was made from",
+                "put that one back in its place",
+            )
+        run = cls(folder, settings, inputs, device, listen, executor)
+        if settings != before:
+            folder.save(complete=False, settings=settings.model_dump(mode="json"))
+        return run
+
+    def keep_to(self, budget: int | None) -> Projection:
+        """Keep to a memory budget in bytes, None for any; return what the run will hold at most.
+
+        Raises
+        ------
+        SettingsError
+            If it is too small, with the smallest that would do.
+        """
+        projection = fit_budget(self.settings, self.first.working.shape, budget, self.executor)
+        self.executor = projection.executor
+        return projection
+
+    def anchors(self) -> int:
+        """The training budget in anchors."""
+        given = self.settings.anchors
+        return default_anchors(len(self.inputs), self.device) if given is None else given
+
+    def embedder(self) -> Embedder:
+        """The trained encoder, made ready for the first input."""
+        model: Model = load_model(self.folder.model, self.device)
+        return Embedder.of(model, self.first.working, stride=self.settings.stride)
+
+    def clusterings(self, centres: Path | None = None) -> list[Clustering]:
+        """The clusterings that `fit` found, for each k, ascending; or those of another file like its own."""
+        found = json.loads((centres or self.folder.centres).read_text())["clusters"]
+        return [clustering_from_json(found[k]) for k in sorted(found, key=int)]
+
+    def describer(self, centres: Path | None = None) -> Embedder:
+        """The encoder with the words and the smoothing that `fit` settled on: what the map is made with."""
+        document = json.loads((centres or self.folder.centres).read_text())
+        words = document["words"]
+        if words:
+            words = Words(np.array(words["centres"], np.float32), np.array(words["codes"], np.float32))
+        return replace(self.embedder(), words=words, smoothing=document["smoothing"])
+
+    def _about_embedding(self) -> list[object]:
+        about = self.folder.record["inputs"][0]
+        return [
+            about["identity"],
+            about["mask_identity"],
+            about["working"],
+            self.device.type,
+            self.settings.stride,
+        ]
+
+
+def identities(inputs: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    """What tells the inputs in a record from others."""
+    return [[i["identity"], i["mask_identity"], i["working"]] for i in inputs]
+
+
+def _trains_alike(before: Mapping[str, Any], settings: Settings) -> bool:
+    after = settings.model_dump(mode="json")
+    return all(before.get(name) == after[name] for name in ("model", "anchors", "seed"))
+
+
+def _as_given(given: dict[str, Any]) -> dict[str, Any]:
+    size = given["voxel_size"]
+    return given | {"voxel_size": None if size is None else tuple(size)}
