@@ -1,0 +1,56 @@
+"""Clusterers by name: each finds clusters among the voxels drawn, for several k; no annotation takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ablation.cells import Cells, Vectors
+from vemosaic.clustering import Clustering, assign, fit_hyperbolic, fit_kmeans, fit_mixture
+from vemosaic.errors import SettingsError
+
+SLOW = 20_000
+"""Voxels that slow methods are fitted to."""
+
+Fit = Callable[[Cells, Sequence[int], int], list[Clustering]]
+"""Cells, numbers of clusters and a seed to a clustering for each; where voxels lie, the cells know."""
+
+
+def one_by_one(fit: Callable[[Vectors, int, int], Clustering], most: int | None = None) -> Fit:
+    """Turn a fit for one k, which takes vectors ``(N, C)``, into one for several, on at most so many of the voxels."""
+
+    def fit_all(cells: Cells, ks: Sequence[int], seed: int) -> list[Clustering]:
+        sample = cells.sample()
+        if most is not None and len(sample) > most:
+            sample = sample[np.random.default_rng(0).choice(len(sample), most, replace=False)]
+        return [fit(sample, k, seed) for k in ks]
+
+    return fit_all
+
+
+CLUSTERERS: dict[str, Fit] = {
+    "kmeans": one_by_one(fit_kmeans),
+    "mixture": one_by_one(fit_mixture, SLOW),
+    "hyperbolic": one_by_one(fit_hyperbolic, SLOW),
+}
+
+
+def clusterer(name: str) -> Fit:
+    """Return the clusterer of a name.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    if name not in CLUSTERERS:
+        raise SettingsError("--clusterers", f"there is no {name!r}", f"choose from {', '.join(CLUSTERERS)}")
+    return CLUSTERERS[name]
+
+
+def labels(vectors: Vectors, clusterings: Sequence[Clustering]) -> list[npt.NDArray[np.uint8]]:
+    """Give each vector ``(..., C)`` its cluster, 1 to k, for each clustering."""
+    return [found.numpy() for found in assign(torch.from_numpy(np.ascontiguousarray(vectors)), clusterings)]

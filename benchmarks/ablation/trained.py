@@ -1,0 +1,124 @@
+"""Learned features: a preset trained on the volume that it describes; what took long is kept in a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablation.cells import Vectors
+from vemosaic.api import train
+from vemosaic.blocks.grid import Unit
+from vemosaic.blocks.records import fingerprint
+from vemosaic.embedding import Embedder
+from vemosaic.models.model import Model, load_model
+from vemosaic.models.settings import CihsArchitecture, ModelSettings
+from vemosaic.settings import choose_device
+from vemosaic.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """How models are trained, and where they are kept.
+
+    Attributes
+    ----------
+    folder
+        Of trained models, and of embeddings that were made patch by patch. What lies there is trusted: empty it when
+        the code of models, patches or training changes.
+    anchors
+        Training budget.
+    stride
+        Encoders that work patch by patch embed one voxel in every block of so many voxels an edge.
+    device
+        ``"cpu"``, ``"cuda"`` or ``"auto"``.
+    """
+
+    folder: Path
+    anchors: int = 60_000
+    stride: int = 4
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The semantic means of a preset's encoder.
+
+    Attributes
+    ----------
+    settings
+        What is trained; its patches are flat where the volume lies in slices.
+    anchors
+        Training budget.
+    workshop
+        How, and where models are kept.
+    """
+
+    settings: ModelSettings
+    anchors: int
+    workshop: Workshop
+    seeded = True
+    standardise = False
+
+    @property
+    def in_ball(self) -> bool:
+        """Whether the embedding lies in the Poincaré ball."""
+        return isinstance(self.settings.architecture, CihsArchitecture)
+
+    @property
+    def stride(self) -> int:
+        """Edge of the blocks of which one voxel is embedded."""
+        return 1 if self.settings.shared else self.workshop.stride
+
+    def about(self) -> dict[str, Any]:
+        """What decides the result beside volume and seed, ready for JSON."""
+        return {
+            "kind": "trained",
+            "settings": self.settings.model_dump(mode="json"),
+            "anchors": self.anchors,
+            "stride": self.stride,
+            "device": choose_device(self.workshop.device).type,
+        }
+
+    def model(self, volume: Volume, seed: int) -> Model:
+        """Return the model trained on a volume, the one kept where there is one."""
+        path = self._path("model", volume, seed).with_suffix(".safetensors")
+        if not path.exists():
+            begun = time.monotonic()
+            device = self.workshop.device
+            model = train(
+                volume, settings=self.settings.suited_to(volume), anchors=self.anchors, seed=seed, device=device
+            )
+            model.card["seconds"] = round(time.monotonic() - begun, 1)
+            self.workshop.folder.mkdir(parents=True, exist_ok=True)
+            model.save(path)
+        return load_model(path, choose_device(self.workshop.device))
+
+    def describe(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
+        """Yield ``(Z, Y, X, C)`` for each box."""
+        if self.settings.shared:
+            yield from self._embedded(volume, boxes, seed)
+            return
+        places = [[*box.origin, *box.shape] for box in boxes]
+        path = self._path("embedding", volume, seed, places).with_suffix(".npz")
+        if not path.exists():
+            arrays = {str(number): values for number, values in enumerate(self._embedded(volume, boxes, seed))}
+            unfinished = path.with_suffix(".part.npz")
+            np.savez_compressed(unfinished, allow_pickle=False, **arrays)
+            unfinished.replace(path)
+        with np.load(path) as kept:
+            yield from (kept[str(number)] for number in range(len(boxes)))
+
+    def _embedded(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
+        model = self.model(volume, seed)
+        embedder = Embedder.of(model, volume, stride=self.stride)
+        for box in boxes:
+            yield embedder.box(volume, box.origin, box.shape)
+
+    def _path(self, what: str, volume: Volume, seed: int, *others: object) -> Path:
+        about = fingerprint(self.about(), volume.identity(), seed, *others)
+        return self.workshop.folder / f"{what}-{self.settings.preset}-{about[:16]}"

@@ -1,0 +1,150 @@
+"""Treatments by name: what is done to any feature before it is clustered; joined by ``+`` they follow one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ablation.cells import Cells, Vectors, reach, smoothed
+from vemosaic.clustering import Clusters, assign, code_words, find_words
+from vemosaic.errors import SettingsError
+from vemosaic.volumes.volume import Shape, Triple
+
+
+class Treatment(Protocol):
+    """What turns the description of voxels into another; no annotation takes part."""
+
+    def about(self) -> dict[str, Any]:
+        """What decides the result beside the seed, ready for JSON."""
+
+    def halo(self, scale: Triple) -> Shape:
+        """Voxels beyond each face that it takes, z, y, x; `scale` as of `ablation.cells.Layout`."""
+
+    def __call__(self, cells: Cells, seed: int) -> Cells:
+        """Return another description of the same voxels, with so much less of a halo."""
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A Gaussian, as wide in nm along every axis.
+
+    Attributes
+    ----------
+    sigma
+        Its standard deviation, in shortest edges of a voxel.
+    """
+
+    sigma: float
+
+    def about(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {"kind": "smooth", **asdict(self)}
+
+    def halo(self, scale: Triple) -> Shape:
+        """Voxels that the Gaussian needs."""
+        return reach(self.sigma, scale)
+
+    def __call__(self, cells: Cells, seed: int) -> Cells:
+        """Smooth every channel."""
+        return cells.changed(lambda values: smoothed(values, self.sigma, cells.scale), self.halo(cells.scale))
+
+
+@dataclass(frozen=True)
+class TextureWords:
+    """Texture words, as in `vemosaic.clustering.words`.
+
+    Attributes
+    ----------
+    count
+        Words.
+    sigma
+        Of the Gaussian over their histograms, in shortest edges of a voxel.
+    dimensions
+        Of what describes a voxel.
+    """
+
+    count: int = 64
+    sigma: float = 3.0
+    dimensions: int = 6
+
+    def about(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {"kind": "words", **asdict(self)}
+
+    def halo(self, scale: Triple) -> Shape:
+        """Voxels that the Gaussian needs."""
+        return reach(self.sigma, scale)
+
+    def __call__(self, cells: Cells, seed: int) -> Cells:
+        """Find words among the voxels drawn, code them by the histograms around these, and smooth the codes of all."""
+        centres = find_words(cells.sample(), self.count, seed)
+        found = [self._words(values, centres) for values in cells.values]
+        lost = self.halo(cells.scale)
+        words = code_words(centres, self._histograms(cells, found, lost), self.dimensions)
+        coded = Cells(cells.layout, cells.halo, tuple(words.codes[word] for word in found))
+        return coded.changed(lambda codes: smoothed(codes, self.sigma, cells.scale), lost)
+
+    def _words(self, values: Vectors, centres: Vectors) -> npt.NDArray[np.uint8]:
+        """Return the word of each voxel, from 0."""
+        return assign(torch.from_numpy(values), [Clusters(centres)])[0].numpy() - 1
+
+    def _histograms(self, cells: Cells, found: Sequence[npt.NDArray[np.uint8]], lost: Shape) -> list[Vectors]:
+        """Return the histograms of words around the voxels drawn, ``(N, W)``, of one box after the other."""
+        unit = np.eye(self.count, dtype=np.float32)
+        result = []
+        for word, box, drawn in zip(found, cells.layout.boxes, cells.layout.drawn, strict=True):
+            if len(drawn):
+                extra = tuple(slice(h - n, h + n + m) for h, n, m in zip(cells.halo, lost, box.shape, strict=True))
+                around = smoothed(unit[word[extra]], self.sigma, cells.scale)
+                result.append(around.reshape(-1, self.count)[drawn])
+        return result
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Treatments one after the other; none at all leaves a description as it is."""
+
+    parts: tuple[Treatment, ...]
+
+    def about(self) -> list[dict[str, Any]]:
+        """What decides the result, ready for JSON."""
+        return [part.about() for part in self.parts]
+
+    def halo(self, scale: Triple) -> Shape:
+        """Voxels that all of them take."""
+        z, y, x = np.sum([(0, 0, 0), *(part.halo(scale) for part in self.parts)], axis=0).tolist()
+        return z, y, x
+
+    def __call__(self, cells: Cells, seed: int) -> Cells:
+        """Apply them."""
+        for part in self.parts:
+            cells = part(cells, seed)
+        return cells
+
+
+TREATMENTS: dict[str, Treatment] = {
+    "smooth2": Smooth(2.0),
+    "smooth3": Smooth(3.0),
+    "words": TextureWords(),
+}
+
+
+def treatment(name: str) -> Chain:
+    """Return the treatments of a name: ``none``, one of `TREATMENTS`, or several as in ``smooth2+words``.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such treatment.
+    """
+    parts = [] if name == "none" else name.split("+")
+    for part in parts:
+        if part not in TREATMENTS:
+            known = ", ".join(TREATMENTS)
+            raise SettingsError("--treatments", f"there is no {part!r}", f"choose from none, {known}, or join with +")
+    return Chain(tuple(TREATMENTS[part] for part in parts))
