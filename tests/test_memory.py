@@ -61,7 +61,7 @@ def test_a_budget_is_kept_or_refused_with_the_least_that_is_enough(budget: int) 
 def test_workers_are_counted() -> None:
     one = fit_budget(Settings(), LARGE, None, Processes(1)).peak
     assert fit_budget(Settings(), LARGE, None, Processes(4)).peak > 3 * one
-    with pytest.raises(SettingsError, match="stage map needs .*; give .*GB or more, or fewer --workers"):
+    with pytest.raises(SettingsError, match=r"stage map needs .*; give .*GB or more, or fewer --workers"):
         fit_budget(Settings(), LARGE, 4 * 10**9, Processes(4))
 
 

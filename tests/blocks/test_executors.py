@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tripled import UNITS, VOLUME, Tripled
+
 from vemosaic.blocks import Event, StageEnded, StageStarted, UnitDone
 from vemosaic.blocks.dask_executor import OnDask, dask_cluster
 from vemosaic.blocks.executors import Executor, InProcess, Processes
@@ -139,7 +139,7 @@ def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
 
 def test_a_scheduler_that_is_not_there() -> None:
     with (
-        pytest.raises(SettingsError, match="--scheduler tcp://127.0.0.1:1: no Dask scheduler answers there"),
+        pytest.raises(SettingsError, match=r"--scheduler tcp://127.0.0.1:1: no Dask scheduler answers there"),
         dask_cluster("tcp://127.0.0.1:1"),
     ):
         pass

@@ -30,9 +30,7 @@ class Tripled:
     seconds: float = 0.0
 
     def __call__(self) -> Steps[Bytes, Bytes]:
-        ledger = Ledger(
-            self.run / "records", "triple", self.fingerprint, owns=lambda u: [self.file(u)], root=self.run
-        )
+        ledger = Ledger(self.run / "records", "triple", self.fingerprint, owns=lambda u: [self.file(u)], root=self.run)
         return Steps(lambda unit: VOLUME[unit.slices], self.compute, self.write, ledger)
 
     def file(self, unit: Unit) -> Path:

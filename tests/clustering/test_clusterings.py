@@ -149,7 +149,7 @@ def test_settings_name_the_clusterers_there_are() -> None:
 
 @pytest.mark.parametrize("name", ["pymc", "hyperbolic"])
 def test_only_k_means_and_mixtures_follow_a_stream(name: str) -> None:
-    with pytest.raises(SettingsError, match=f"--clusterer {name}: only k-means and mixtures can follow a stream; .*--fit sample"):
+    with pytest.raises(SettingsError, match=f"--clusterer {name}: only k-means and mixtures .*--fit sample"):
         Settings.model_validate({"clusterer": name, "fit": "stream", "words": 0})
     assert Settings(fit="stream").clusterer == "kmeans"
 
