@@ -1,0 +1,176 @@
+"""Consensus clustering: a sample is cut into many fine clusters, and coarse clusterings vote which belong together.
+
+K-means with few clusters tells apart what differs most, but which of it depends on k and on the seed; with many
+clusters it cuts what belongs together, an organelle's core from its rim. The consensus of many coarse clusterings keeps
+what most of them agree on. It is one tree for all k: with one cluster more, one cluster is divided and no other voxel
+changes sides. No annotation takes part.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.spatial.distance import squareform
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from vemosaic.clustering.clusters import Clustering, assign
+from vemosaic.clustering.kmeans import Clusters, check_sample, fit_kmeans
+
+FINE = 255
+"""Fine clusters: the smaller they are, the better their union can follow an organelle's border."""
+
+COARSE = (4, 6, 8, 10, 12)
+"""Clusters of the clusterings that vote, in turn. Few see the large distinctions only, and keep an organelle whole;
+many see the rare ones, too."""
+
+LEFT_OUT = (0, 1, 2)
+"""Dimensions, the last ones, that a clustering that votes does not look at, in turn."""
+
+VOTES = 120
+"""Clusterings that vote: each pair of the above 8 times."""
+
+
+@dataclass(frozen=True)
+class Consensus(Clustering):
+    """Clusters that are unions of fine ones: a vector belongs where the nearest of the fine centres belongs.
+
+    Attributes
+    ----------
+    fine
+        Centres of the fine clusters, ``(F, C)``, float32, F at most 255.
+    numbers
+        Number of the cluster that each fine one belongs to, 1 to k, ``(F,)``, uint8.
+    centres
+        Mean of each cluster, ``(k, C)``, float32.
+    """
+
+    fine: npt.NDArray[np.float32]
+    numbers: npt.NDArray[np.uint8]
+    centres: npt.NDArray[np.float32]
+
+    @classmethod
+    def assign_all(cls, embedding: Tensor, clusterings: Sequence[Self]) -> list[Tensor]:
+        """Give each vector ``(..., C)`` its cluster: one search for clusterings with the same fine centres."""
+        nearest: dict[bytes, Tensor] = {}
+        found = []
+        for clusters in clusterings:
+            fine = clusters.fine.tobytes()
+            if fine not in nearest:
+                nearest[fine] = assign(embedding, [Clusters(clusters.fine)])[0].int() - 1
+            found.append(torch.from_numpy(clusters.numbers).to(embedding.device)[nearest[fine]])
+        return found
+
+    def renumbered(self, order: npt.NDArray[np.int64]) -> Self:
+        """Put the clusters into another order; the fine ones stay as they are."""
+        places = np.argsort(order).astype(np.uint8)
+        return type(self)(self.fine, places[self.numbers - 1] + np.uint8(1), self.centres[order])
+
+    def to_json(self) -> Any:
+        """Return fine centres, numbers and centres, named."""
+        return {"family": "consensus"} | {name: array.tolist() for name, array in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Self:
+        """Take up what `to_json` gave."""
+        return cls(
+            np.array(data["fine"], np.float32),
+            np.array(data["numbers"], np.uint8),
+            np.array(data["centres"], np.float32),
+        )
+
+
+def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int = 0) -> list[Consensus]:
+    r"""Cluster a sample of embeddings for several k by evidence accumulation (Fred and Jain 2005).
+
+    K-means cuts the sample into `FINE` clusters. `VOTES` coarse clusterings of their centres, weighted by size, each by
+    k-means from other initial centres, with another k and without the last dimensions, give their co-association
+
+    .. math:: A_{ij} = \frac{1}{V} \sum_v [i \text{ and } j \text{ are in one cluster of } v],
+
+    and average linkage on the distances :math:`1 - A_{ij}` makes the tree that is cut for each k.
+
+    Parameters
+    ----------
+    sample
+        ``(N, C)``, its dimensions in falling order of importance, as texture words have them.
+    ks
+        Numbers of clusters, at most 255.
+    seed
+        Of the fine clusters and of the votes.
+
+    Returns
+    -------
+    list of Consensus
+        One for each k, all with the same fine centres and nested: each cluster for a large k lies within one for a
+        smaller k.
+
+    Raises
+    ------
+    VemosaicError
+        If there are fewer different voxels than clusters, or an embedding is not finite.
+
+    References
+    ----------
+    A. L. N. Fred and A. K. Jain. Combining multiple clusterings using evidence accumulation. IEEE Transactions on
+    Pattern Analysis and Machine Intelligence 27, 2005. https://doi.org/10.1109/TPAMI.2005.113
+    """
+    check_sample(sample, max(ks))
+    fine = fit_kmeans(sample, min(FINE, _different(sample)), seed)
+    sizes = np.bincount(assign(torch.from_numpy(sample), [fine])[0].numpy(), minlength=fine.k + 1)[1:]
+    kept = sizes > 0
+    if kept.sum() < max(ks):  # of hardly more different voxels than clusters
+        kept[:] = True
+    centres, weights = fine.centres[kept], np.maximum(sizes[kept], 1).astype(np.float64)
+    distances = squareform(1 - co_association(centres, weights, seed), checks=False)
+    tree = linkage(distances, "average")
+    return [_union(centres, weights, cut_tree(tree, n_clusters=k)[:, 0], k) for k in ks]
+
+
+def co_association(
+    centres: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], seed: int = 0
+) -> npt.NDArray[np.float64]:
+    """Let coarse clusterings vote: return the share of them that has each pair of points in one cluster, ``(F, F)``.
+
+    Parameters
+    ----------
+    centres
+        The points, ``(F, C)``.
+    weights
+        What each stands for, ``(F,)``.
+    seed
+        Of the initial centres of k-means.
+    """
+    draws = np.random.RandomState(seed)
+    together = np.zeros((len(centres), len(centres)))
+    for number in range(VOTES):
+        k = min(COARSE[number % len(COARSE)], len(centres))
+        seen = max(1, centres.shape[1] - LEFT_OUT[number // len(COARSE) % len(LEFT_OUT)])
+        kmeans = KMeans(k, n_init=1, random_state=draws)
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # points may coincide there
+            labels = kmeans.fit(centres[:, :seen], sample_weight=weights).labels_
+        together += labels[:, None] == labels
+    return together / VOTES
+
+
+def _different(sample: npt.NDArray[np.float32]) -> int:
+    """Count the different embeddings, as far as `FINE`."""
+    few = len(np.unique(sample[:: max(1, len(sample) // (100 * FINE))], axis=0))
+    return few if few >= FINE else min(FINE, len(np.unique(sample, axis=0)))
+
+
+def _union(
+    fine: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], k: int
+) -> Consensus:
+    """Unite fine clusters of the same label, 0 to k - 1."""
+    member = weights[:, None] * (labels[:, None] == np.arange(k))  # (F, k)
+    member /= member.sum(0)
+    return Consensus(fine, (labels + 1).astype(np.uint8), (member.T @ fine).astype(np.float32))
