@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from ablation.cells import Cells, Vectors
-from vemosaic.clustering import Clustering, assign, fit_hyperbolic, fit_kmeans, fit_mixture
+from vemosaic.clustering import Clustering, assign, fit_consensus, fit_hyperbolic, fit_kmeans, fit_mixture
 from vemosaic.errors import SettingsError
 
 SLOW = 20_000
@@ -32,6 +32,7 @@ def one_by_one(fit: Callable[[Vectors, int, int], Clustering], most: int | None 
 
 
 CLUSTERERS: dict[str, Fit] = {
+    "consensus": lambda cells, ks, seed: list(fit_consensus(cells.sample(), ks, seed)),
     "kmeans": one_by_one(fit_kmeans),
     "mixture": one_by_one(fit_mixture, SLOW),
     "hyperbolic": one_by_one(fit_hyperbolic, SLOW),

@@ -175,7 +175,7 @@ def cluster(
     dimensions: int = DEFAULTS.dimensions,
     smoothing: float = DEFAULTS.smoothing,
     fit: Literal["sample", "stream"] = DEFAULTS.fit,
-    clusterer: Literal["kmeans", "mixture", "pymc", "hyperbolic"] = DEFAULTS.clusterer,
+    clusterer: Literal["consensus", "kmeans", "mixture", "pymc", "hyperbolic"] = DEFAULTS.clusterer,
     seed: int = DEFAULTS.seed,
     listen: Listener = ignore,
 ) -> npt.NDArray[np.uint8]:

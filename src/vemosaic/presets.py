@@ -27,6 +27,7 @@ HAN2022 = Settings(
     ),
     words=0,
     smoothing=0.0,
+    clusterer="kmeans",
 )
 """Han et al. 2022, as published: sections 3 and 4.2, and what the text omits from their reference implementation."""
 

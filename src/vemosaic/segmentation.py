@@ -267,7 +267,7 @@ def _embed(embedder: Embedder, box: Unit, voxels: npt.NDArray[np.float32]) -> np
 
 
 def fit_clusters(
-    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "kmeans"
+    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "consensus"
 ) -> list[Clustering]:
     """Cluster a sample for each k; clusters are numbered from dark to bright.
 
@@ -282,12 +282,12 @@ def fit_clusters(
     clusterer
         One of `vemosaic.clustering.CLUSTERERS`.
     """
-    found = [CLUSTERERS[clusterer](sample.embedding, k, seed) for k in ks]
+    found = CLUSTERERS[clusterer](sample.embedding, ks, seed)
     return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
 
 
 def begin_clusters(
-    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "kmeans"
+    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "consensus"
 ) -> list[Streamable]:
     """Cluster a sample so well that one step on all voxels (`unit_statistics`, `updated`) is enough.
 

@@ -25,9 +25,10 @@ class Settings(BaseModel):
     fit: Literal["sample", "stream"] = Field(
         "sample", description="Cluster a uniform sample of voxels, or all of them in a stream."
     )
-    clusterer: Literal["kmeans", "mixture", "pymc", "hyperbolic"] = Field(
-        "kmeans",
-        description="Mini-batch k-means, a Gaussian mixture, the same by PyMC's mini-batches, or hyperbolic k-means.",
+    clusterer: Literal["consensus", "kmeans", "mixture", "pymc", "hyperbolic"] = Field(
+        "consensus",
+        description="Consensus of many coarse clusterings, mini-batch k-means, a Gaussian mixture, the same by PyMC's "
+        "mini-batches, or hyperbolic k-means.",
     )
     words: int = Field(
         64, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
@@ -60,10 +61,8 @@ class Settings(BaseModel):
     def _clusterer_fits(self) -> Self:
         """Raise a `SettingsError`, which pydantic passes on as it is: no single field is at fault."""
         chosen = f"--clusterer {self.clusterer}"
-        if self.fit == "stream" and self.clusterer not in ("kmeans", "mixture"):
-            raise SettingsError(
-                chosen, "only k-means and mixtures can follow a stream", "use --fit sample, or --clusterer kmeans"
-            )
+        if self.fit == "stream" and self.clusterer in ("pymc", "hyperbolic"):
+            raise SettingsError(chosen, "cannot follow a stream", "use --fit sample, or --clusterer kmeans")
         if self.stride > 1 and self.model.shared:
             raise SettingsError("--stride", f"preset {self.model.preset} embeds every voxel exactly", "leave it out")
         if self.words and self.clusterer == "hyperbolic":

@@ -16,13 +16,19 @@ import vemosaic
 from small_runs import SETTINGS, Cell, Heard, draw_cell, labels, made_quick, record, results, run_cell
 from vemosaic.blocks.lock import claim
 from vemosaic.cli import app
-from vemosaic.clustering import CLUSTERERS, Clusters, HyperbolicClusters, Mixture, assign
+from vemosaic.clustering import CLUSTERERS, Clusters, Consensus, HyperbolicClusters, Mixture, assign
 from vemosaic.errors import SettingsError
 from vemosaic.models.model import load_model
 from vemosaic.pipeline import Run
 from vemosaic.settings import Settings
 
-FAMILIES = {"kmeans": Clusters, "mixture": Mixture, "pymc": Mixture, "hyperbolic": HyperbolicClusters}
+FAMILIES = {
+    "consensus": Consensus,
+    "kmeans": Clusters,
+    "mixture": Mixture,
+    "pymc": Mixture,
+    "hyperbolic": HyperbolicClusters,
+}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +104,7 @@ def test_a_run_is_clustered_anew_by_another_clusterer(cell: Cell, tmp_path: Path
         Run.reopen(done.folder.path, clusterer="hyperbolic")
     refused = CliRunner().invoke(app, ["cluster", str(done.folder.path), "--clusterer", "mixtures"])
     assert isinstance(refused.exception, SettingsError)
-    assert "--clusterer: 'mixtures' will not do; input should be 'kmeans'," in str(refused.exception)
+    assert "--clusterer: 'mixtures' will not do; input should be 'consensus'," in str(refused.exception)
     assert results(done.folder.path) == before
     ended = CliRunner().invoke(app, ["cluster", str(done.folder.path), "--clusterer", "mixture", "--quiet"])
     assert ended.exit_code == 0, ended.exception
@@ -107,7 +113,7 @@ def test_a_run_is_clustered_anew_by_another_clusterer(cell: Cell, tmp_path: Path
     assert after["model.safetensors"] == before["model.safetensors"]
     assert after["centres.json"] != before["centres.json"]
     with claim(done.folder.path):
-        job = Run.reopen(done.folder.path, clusterer="kmeans")
+        job = Run.reopen(done.folder.path, clusterer="consensus")
         job.fit()
         job.map()
     assert results(done.folder.path) == before
@@ -120,7 +126,7 @@ def test_what_a_clusterer_cannot_do_is_told_before_anything_is_made(
     words = ["run", str(cell.raw), "--voxel-size", "16", "--out", str(out), "--clusterer"]
     streamed = CliRunner().invoke(app, [*words, "pymc", "--fit", "stream"])
     assert isinstance(streamed.exception, SettingsError)
-    assert str(streamed.exception).startswith("--clusterer pymc: only k-means and mixtures can follow a stream; ")
+    assert str(streamed.exception).startswith("--clusterer pymc: cannot follow a stream; ")
     monkeypatch.setattr("vemosaic.clustering.pymc_mixture.find_spec", lambda _: None)
     missing = CliRunner().invoke(app, [*words, "pymc"])
     assert isinstance(missing.exception, SettingsError)

@@ -13,8 +13,10 @@ from pydantic import ValidationError
 
 from vemosaic.clustering import (
     CLUSTERERS,
+    STREAMED,
     Clustering,
     Clusters,
+    Consensus,
     HyperbolicClusters,
     Mixture,
     assign,
@@ -24,7 +26,7 @@ from vemosaic.clustering import (
 from vemosaic.errors import SettingsError, VemosaicError
 from vemosaic.settings import Settings
 
-FAMILIES = [Clusters, Mixture, HyperbolicClusters]
+FAMILIES = [Clusters, Mixture, HyperbolicClusters, Consensus]
 SHAPES = (st.sampled_from(FAMILIES), st.integers(1, 9), st.integers(1, 8), st.integers(0, 2**16))
 INSTALLED = [name for name in CLUSTERERS if name != "pymc" or importlib.util.find_spec("pymc")]
 
@@ -33,6 +35,9 @@ def clustering_of(family: type[Clustering], k: int, channels: int, seed: int) ->
     """Any clustering of a family, within the unit ball."""
     rng = np.random.default_rng(seed)
     centres = (rng.uniform(-1, 1, (k, channels)) / channels).astype(np.float32)
+    if family is Consensus:
+        fine = (rng.uniform(-1, 1, (3 * k, channels)) / channels).astype(np.float32)
+        return Consensus.of(fine, rng.uniform(1, 9, 3 * k), rng.permutation(np.arange(3 * k) % k + 1).astype(np.uint8))
     if family is not Mixture:
         return family(centres)  # type: ignore[call-arg]
     whitening = np.triu(rng.normal(size=(k, channels, channels)), 1)
@@ -54,7 +59,7 @@ def test_json_brings_the_same_clustering_back(family: type[Clustering], k: int, 
     assert vars(again).keys() == vars(clustering).keys()
     for name, array in vars(clustering).items():
         np.testing.assert_array_equal(getattr(again, name), array)
-        assert getattr(again, name).dtype == np.float32
+        assert getattr(again, name).dtype == array.dtype
 
 
 def test_centres_of_earlier_runs_are_those_of_k_means() -> None:
@@ -111,7 +116,7 @@ def test_families_may_be_mixed() -> None:
 def test_fewer_different_voxels_than_clusters_are_refused(name: str) -> None:
     sample = np.repeat(np.eye(3, dtype=np.float32) / 2, 50, axis=0)
     with pytest.raises(VemosaicError, match=r"--clusters: 4 were asked for, but only 3 .*; ask for fewer"):
-        CLUSTERERS[name](sample, 4, 0)
+        CLUSTERERS[name](sample, [4], 0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -120,16 +125,16 @@ def test_what_is_not_finite_is_refused(name: str, value: float) -> None:
     sample = embedding_of(100, 3, 0).numpy().copy()
     sample[7, 1] = value
     with pytest.raises(VemosaicError, match="not a finite number"):
-        CLUSTERERS[name](sample, 2, 0)
+        CLUSTERERS[name](sample, [2], 0)
 
 
 def test_points_outside_the_ball_are_refused() -> None:
     sample = embedding_of(100, 3, 0).numpy().copy()
     sample[7] = (0.9, 0.9, 0)
     with pytest.raises(SettingsError, match=r"length 1\.27, outside the Poincaré ball; .*--preset cihs"):
-        CLUSTERERS["hyperbolic"](sample, 2, 0)
+        CLUSTERERS["hyperbolic"](sample, [2], 0)
     sample[7] = (0.6, -0.8, 0)  # on its boundary
-    assert np.isfinite(CLUSTERERS["hyperbolic"](sample, 2, 0).centres).all()
+    assert np.isfinite(CLUSTERERS["hyperbolic"](sample, [2], 0)[0].centres).all()
 
 
 def test_hyperbolic_clusters_lie_where_the_poincare_distance_says() -> None:
@@ -142,16 +147,17 @@ def test_hyperbolic_clusters_lie_where_the_poincare_distance_says() -> None:
 
 def test_settings_name_the_clusterers_there_are() -> None:
     assert set(get_args(Settings.model_fields["clusterer"].annotation)) == set(CLUSTERERS)
-    assert Settings().clusterer == "kmeans"
-    with pytest.raises(ValidationError, match="'kmeans', 'mixture', 'pymc' or 'hyperbolic'"):
+    assert Settings().clusterer == "consensus"
+    with pytest.raises(ValidationError, match="'consensus', 'kmeans', 'mixture', 'pymc' or 'hyperbolic'"):
         Settings(clusterer="dbscan")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["pymc", "hyperbolic"])
-def test_only_k_means_and_mixtures_follow_a_stream(name: str) -> None:
-    with pytest.raises(SettingsError, match=f"--clusterer {name}: only k-means and mixtures .*--fit sample"):
+def test_not_all_follow_a_stream(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"--clusterer {name}: cannot follow a stream; use --fit sample"):
         Settings.model_validate({"clusterer": name, "fit": "stream", "words": 0})
-    assert Settings(fit="stream").clusterer == "kmeans"
+    assert set(STREAMED) == set(CLUSTERERS) - {"pymc", "hyperbolic"}
+    assert Settings(fit="stream").clusterer == "consensus"
 
 
 def test_texture_words_are_refused_for_hyperbolic_clusters() -> None:
@@ -166,6 +172,6 @@ def test_a_missing_pymc_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SettingsError, match=message):
         check_clusterer("pymc")
     with pytest.raises(SettingsError, match=message):
-        CLUSTERERS["pymc"](embedding_of(100, 3, 0).numpy(), 2, 0)
+        CLUSTERERS["pymc"](embedding_of(100, 3, 0).numpy(), [2], 0)
     for name in ("kmeans", "mixture", "hyperbolic"):
         check_clusterer(name)

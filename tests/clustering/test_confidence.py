@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from vemosaic.clustering import Clustering, Clusters, Consensus, HyperbolicClusters, Mixture, assign, confidence
 
 
-def points(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+def points(*shape: int, seed: int = 0, scale: float = 1.0) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
 
 
 def consensus(k: int, *, fine: int = 30, seed: int = 0) -> Consensus:
@@ -37,11 +38,11 @@ def obvious(embedding: np.ndarray, clusters: Clustering) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "clusters",
-    [Clusters(points(5, 4)), consensus(2), consensus(7), mixture(6), HyperbolicClusters(points(3, 4) / 9)],
+    [Clusters(points(5, 4)), consensus(2), consensus(7), mixture(6), HyperbolicClusters(points(3, 4, scale=1 / 9))],
     ids=["k-means", "consensus of 2", "consensus of 7", "mixture", "hyperbolic"],
 )
 def test_it_is_how_much_nearer_the_own_cluster_is(clusters: Clustering) -> None:
-    embedding = points(500, 4, seed=1) / (9 if isinstance(clusters, HyperbolicClusters) else 1)
+    embedding = points(500, 4, seed=1, scale=1 / 9 if isinstance(clusters, HyperbolicClusters) else 1)
     sure = confidence(torch.from_numpy(embedding), [clusters])[0]
     assert sure.dtype == torch.uint8
     np.testing.assert_allclose(sure.numpy(), obvious(embedding, clusters), atol=0.6)

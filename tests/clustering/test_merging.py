@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vemosaic.clustering import Clustering, Consensus, assign, clustering_from_json, fit_consensus, fit_kmeans
+from vemosaic.clustering import (
+    Clustering,
+    Clusters,
+    Consensus,
+    Statistics,
+    assign,
+    clustering_from_json,
+    fit_consensus,
+    fit_kmeans,
+    statistics_of,
+    updated,
+)
 from vemosaic.clustering.merging import co_association
 from vemosaic.errors import VemosaicError
 
@@ -215,3 +227,22 @@ def test_what_cannot_be_clustered_is_refused() -> None:
     points[3, 1] = np.nan
     with pytest.raises(VemosaicError, match="not a finite number"):
         fit_consensus(points, [2])
+
+
+def test_fine_centres_follow_all_voxels_and_the_votes_stay() -> None:
+    rng = np.random.default_rng(5)
+    sample = np.concatenate([rng.normal(m, 0.3, (400, 2)) for m in ((0, 0), (4, 0), (0, 4))]).astype(np.float32)
+    begun = fit_consensus(sample, (2, 3))
+    shifted = torch.from_numpy(sample + np.float32(0.1))
+    parts = [statistics_of(part, begun) for part in shifted.split(100)]
+    found = updated(begun, reduce(Statistics.merge, parts))
+    nearest = assign(shifted, [Clusters(begun[0].fine)])[0].numpy() - 1
+    for before, after in zip(begun, found, strict=True):
+        np.testing.assert_array_equal(after.numbers, before.numbers)
+        for number in np.unique(nearest):
+            expected = shifted.numpy()[nearest == number].mean(0)
+            np.testing.assert_allclose(after.fine[number], expected, atol=1e-5)
+        for number in range(1, after.k + 1):
+            inside = before.numbers[nearest] == number
+            np.testing.assert_allclose(after.centres[number - 1], shifted.numpy()[inside].mean(0), atol=1e-4)
+    np.testing.assert_array_equal(found[0].fine, found[1].fine)

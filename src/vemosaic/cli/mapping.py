@@ -261,7 +261,7 @@ def cluster(
     folder: RunPath,
     clusters: Annotated[str | None, typer.Option("--clusters", "-k", help="Numbers of clusters: 8 or 4-10.")] = None,
     fit: Annotated[str | None, typer.Option(help="Cluster a 'sample' of voxels, or all in a 'stream'.")] = None,
-    clusterer: Annotated[str | None, typer.Option(help="kmeans, mixture, pymc or hyperbolic.")] = None,
+    clusterer: Annotated[str | None, typer.Option(help="consensus, kmeans, mixture, pymc or hyperbolic.")] = None,
     words: Annotated[int | None, typer.Option(help="Texture words; 0: a voxel's own patch alone.")] = None,
     smoothing: Annotated[float | None, typer.Option(help="Gaussian over what describes the voxels, in voxels.")] = None,
     device: Device = "auto",

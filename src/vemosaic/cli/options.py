@@ -32,7 +32,7 @@ TextureWords = Annotated[
     typer.Option("--words", help="Texture words that describe a voxel's surroundings; 0: none; else the preset's."),
 ]
 Fit = Annotated[str, typer.Option(help="Cluster a 'sample' of voxels, or all of them in a 'stream'.")]
-Clusterer = Annotated[str | None, typer.Option(help="kmeans, mixture, pymc or hyperbolic; else the preset's.")]
+Clusterer = Annotated[str | None, typer.Option(help="consensus, kmeans, mixture, pymc, hyperbolic; or the preset's.")]
 References = Annotated[
     list[str] | None, typer.Option("--reference", help="labels.ome.zarr, or NAME=mask.tif, repeated; for scores.")
 ]

@@ -46,19 +46,28 @@ __all__ = [
     "updated",
 ]
 
-CLUSTERERS: dict[str, Callable[[npt.NDArray[np.float32], int, int], Clustering]] = {
-    "kmeans": fit_kmeans,
-    "mixture": fit_mixture,
-    "pymc": fit_pymc_mixture,
-    "hyperbolic": fit_hyperbolic,
-}
-"""What fits a clustering to a sample ``(N, C)``, given k and a seed."""
+Sample = npt.NDArray[np.float32]
 
-STREAMED: dict[str, Callable[[npt.NDArray[np.float32], Sequence[int], int], list[Streamable]]] = {
-    "kmeans": lambda sample, ks, seed: list(fit_lloyd(sample, ks, seed)),
-    "mixture": lambda sample, ks, seed: [fit_mixture(sample, k, seed) for k in ks],
+
+def _one_by_one(fit: Callable[[Sample, int, int], Clustering]) -> Callable[[Sample, Sequence[int], int], Any]:
+    return lambda sample, ks, seed: [fit(sample, k, seed) for k in ks]
+
+
+CLUSTERERS: dict[str, Callable[[Sample, Sequence[int], int], Sequence[Clustering]]] = {
+    "consensus": fit_consensus,
+    "kmeans": _one_by_one(fit_kmeans),
+    "mixture": _one_by_one(fit_mixture),
+    "pymc": _one_by_one(fit_pymc_mixture),
+    "hyperbolic": _one_by_one(fit_hyperbolic),
 }
-"""What fits clusterings to a sample ``(N, C)`` for several k, so well that one step on all voxels is enough."""
+"""What fits clusterings to a sample ``(N, C)``, given the numbers of clusters and a seed."""
+
+STREAMED: dict[str, Callable[[Sample, Sequence[int], int], Sequence[Streamable]]] = {
+    "consensus": fit_consensus,
+    "kmeans": fit_lloyd,
+    "mixture": _one_by_one(fit_mixture),
+}
+"""The same, so well that one step on all voxels is enough."""
 
 _FAMILIES: dict[str, type[Clustering]] = {
     "consensus": Consensus,

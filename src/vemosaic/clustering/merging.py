@@ -22,8 +22,9 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from vemosaic.clustering.clusters import Clustering, assign
+from vemosaic.clustering.clusters import assign
 from vemosaic.clustering.kmeans import Clusters, check_sample, fit_kmeans
+from vemosaic.clustering.statistics import Streamable
 
 FINE = 255
 """Fine clusters: the smaller they are, the better their union can follow an organelle's border."""
@@ -35,12 +36,15 @@ many see the rare ones, too."""
 LEFT_OUT = (0, 1, 2)
 """Dimensions, the last ones, that a clustering that votes does not look at, in turn."""
 
+TINY = 1e-6
+"""Weight of a fine cluster that holds no voxel: its place counts where all that it is united with are as empty."""
+
 VOTES = 120
 """Clusterings that vote: each pair of the above 8 times."""
 
 
 @dataclass(frozen=True)
-class Consensus(Clustering):
+class Consensus(Streamable):
     """Clusters that are unions of fine ones: a vector belongs where the nearest of the fine centres belongs.
 
     Attributes
@@ -68,6 +72,29 @@ class Consensus(Clustering):
                 nearest[fine] = assign(embedding, [Clusters(clusters.fine)])[0].int() - 1
             found.append(torch.from_numpy(clusters.numbers).to(embedding.device)[nearest[fine]])
         return found
+
+    @classmethod
+    def moments_all(cls, embedding: Tensor, clusterings: Sequence[Self]) -> Tensor:
+        """Sum over the embeddings ``(N, C)`` that are nearest to each fine centre, once for those that share them."""
+        return Clusters.moments_all(embedding, _fine(clusterings))
+
+    @classmethod
+    def updated_all(cls, clusterings: Sequence[Self], moments: npt.NDArray[np.float64]) -> list[Self]:
+        """Move each fine centre to the mean of what is nearest to it; which belong together stays as it was voted."""
+        before = _fine(clusterings)
+        after = Clusters.updated_all(before, moments)
+        weights = np.split(np.maximum(moments[:, 0], TINY), np.cumsum([fine.k for fine in before])[:-1])
+        moved = {b.centres.tobytes(): (a.centres, w) for b, a, w in zip(before, after, weights, strict=True)}
+        return [cls.of(*moved[c.fine.tobytes()], c.numbers) for c in clusterings]
+
+    @classmethod
+    def of(
+        cls, fine: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], numbers: npt.NDArray[np.uint8]
+    ) -> Self:
+        """Unite fine clusters ``(F, C)`` with the same number, from 1; each has its weight ``(F,)``."""
+        member = weights[:, None] * (numbers[:, None] == np.arange(1, numbers.max() + 1))  # (F, k)
+        member /= member.sum(0)
+        return cls(fine, numbers, (member.T @ fine).astype(np.float32))
 
     def renumbered(self, order: npt.NDArray[np.int64]) -> Self:
         """Put the clusters into another order; the fine ones stay as they are."""
@@ -132,7 +159,7 @@ def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int 
     centres, weights = fine.centres[kept], np.maximum(sizes[kept], 1).astype(np.float64)
     distances = squareform(1 - co_association(centres, weights, seed), checks=False)
     tree = linkage(distances, "average")
-    return [_union(centres, weights, cut_tree(tree, n_clusters=k)[:, 0], k) for k in ks]
+    return [Consensus.of(centres, weights, (cut_tree(tree, n_clusters=k)[:, 0] + 1).astype(np.uint8)) for k in ks]
 
 
 def co_association(
@@ -167,10 +194,6 @@ def _different(sample: npt.NDArray[np.float32]) -> int:
     return few if few >= FINE else min(FINE, len(np.unique(sample, axis=0)))
 
 
-def _union(
-    fine: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], k: int
-) -> Consensus:
-    """Unite fine clusters of the same label, 0 to k - 1."""
-    member = weights[:, None] * (labels[:, None] == np.arange(k))  # (F, k)
-    member /= member.sum(0)
-    return Consensus(fine, (labels + 1).astype(np.uint8), (member.T @ fine).astype(np.float32))
+def _fine(clusterings: Sequence[Consensus]) -> list[Clusters]:
+    """The fine clusters, once for those that share them."""
+    return [Clusters(fine) for fine in {c.fine.tobytes(): c.fine for c in clusterings}.values()]
