@@ -17,7 +17,7 @@ from vemosaic import memory, segmentation
 from vemosaic.blocks import executor
 from vemosaic.blocks.executors import InProcess
 from vemosaic.blocks.lock import claim
-from vemosaic.clustering import assign
+from vemosaic.clustering import assign, confidence
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, ReferenceMaskError, SettingsError, VolumeError
 from vemosaic.inputs import AnisotropyWarning, Input, ReferenceInput, open_input
@@ -415,3 +415,43 @@ def test_threads_and_read_ahead_change_nothing(cell: Cell, finished: Path, tmp_p
         patch.setattr(memory, "AHEAD", (InProcess(0, 0),))
         run_cell(cell, tmp_path / "run", reference=cell.reference)
     assert results(tmp_path / "run") == results(finished)
+
+
+class TestConfidence:
+    """How sure the cluster of every voxel is."""
+
+    def test_beside_the_map(self, quick: object, cell: Cell, copied: Path) -> None:
+        before = results(copied)
+        with claim(copied):
+            job = reopened(copied)
+            job.rate()
+        after = results(copied)
+        assert {name: digest for name, digest in after.items() if not name.startswith("confidence")} == before
+        group = zarr.open_group(copied / "confidence.ome.zarr", mode="r")
+        sure = np.asarray(group["0"][:])
+        assert (sure.shape, sure.dtype) == ((2, *SHAPE), np.uint8)
+        assert [c["label"] for c in group.attrs["ome"]["omero"]["channels"]] == ["k = 3", "k = 4"]
+        embedding = torch.from_numpy(job.describer().box(job.first.working, (0, 0, 0), SHAPE))
+        for found, expected in zip(sure, confidence(embedding, job.clusterings()), strict=True):
+            assert np.mean(found == expected.numpy()) > 0.999
+        assert record(copied)["complete"] is True
+
+    def test_again_only_what_is_missing(self, quick: object, cell: Cell, copied: Path) -> None:
+        run_cell(cell, copied, store_confidence=True)
+        before, heard = results(copied), Heard()
+        run_cell(cell, copied, store_confidence=True, listen=heard)
+        assert heard.worked == set()
+        shard = copied / "confidence.ome.zarr/0/c/0/0/0/0"
+        shard.write_bytes(shard.read_bytes()[:-3])
+        run_cell(cell, copied, store_confidence=True, listen=heard)
+        assert heard.worked == {"confidence"}
+        assert results(copied) == before
+
+    def test_nothing_where_the_mask_is_zero(self, quick: object, cell: Cell, tmp_path: Path) -> None:
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[4:16, 5:30, 6:33] = 1
+        np.save(tmp_path / "mask.npy", mask)
+        done = run_cell(cell, tmp_path / "run", mask=str(tmp_path / "mask.npy"), store_confidence=True)
+        sure = np.asarray(zarr.open_group(done.folder.confidence, mode="r")["0"][:])
+        assert not sure[:, mask == 0].any()
+        assert sure[:, mask == 1].any()

@@ -255,6 +255,7 @@ def run(
     missing_chunks: str = "error",
     model: str | Path | None = None,
     store_embedding: bool = False,
+    store_confidence: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     command: Sequence[str] | None = None,
@@ -287,6 +288,8 @@ def run(
         A trained model to use instead of training one.
     store_embedding
         Keep the embedding of every voxel as well.
+    store_confidence
+        Keep how sure the cluster of every voxel is as well.
     device
         ``"auto"``, ``"cpu"``, ``"cuda"``.
     overwrite
@@ -359,6 +362,8 @@ def run(
         job.map()
         if store_embedding:
             job.embed()
+        if store_confidence:
+            job.rate()
         if reference or job.reference():
             job.evaluate(reference)
         job.finish()

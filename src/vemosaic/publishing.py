@@ -29,7 +29,7 @@ FILES = (
     "report.html",
     "journal.jsonl",
 )
-STORES = ("segmentation.ome.zarr", "embedding.ome.zarr", "edited.ome.zarr")
+STORES = ("segmentation.ome.zarr", "embedding.ome.zarr", "confidence.ome.zarr", "edited.ome.zarr")
 TRANSFERS = 4
 """How many files are on their way at a time; as many are in memory."""
 

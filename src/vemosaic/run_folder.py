@@ -104,7 +104,7 @@ class RunFolder:
         """Carry a stage out: its mark is taken back first, and set with its time and its files' hashes at the end.
 
         What is about the result as a whole, and would now be about another one, goes before anything changes: the
-        report, and the scores unless only the report is made anew. The embedding is beside the result.
+        report, and the scores unless only the report is made anew. Embedding and confidence are beside the result.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class RunFolder:
             When its work began, by the monotonic clock, if before now.
         """
         self.forget(name)
-        if name == "embed":
+        if name in ("embed", "confidence"):
             self.save()
         else:
             self.save(complete=False)
@@ -179,6 +179,11 @@ class RunFolder:
     def embedding(self) -> Path:
         """The embedding of every voxel, where asked for."""
         return self.path / "embedding.ome.zarr"
+
+    @property
+    def confidence(self) -> Path:
+        """How sure the cluster of every voxel is, where asked for."""
+        return self.path / "confidence.ome.zarr"
 
     @property
     def scores(self) -> Path:

@@ -29,6 +29,7 @@ from vemosaic.clustering import (
     Words,
     assign,
     code_words,
+    confidence,
     find_words,
     statistics_of,
     updated,
@@ -427,5 +428,36 @@ def embedding_steps(
         read=lambda unit: embedder.read(volume, unit),
         compute=lambda unit, voxels: np.moveaxis(_embed(embedder, unit, voxels), -1, 0).astype(np.float16),
         write=lambda unit, embedding: store.write(unit.origin, embedding),
+        ledger=ledger,
+    )
+
+
+def confidence_steps(
+    embedder: Embedder,
+    volume: Volume,
+    clusterings: Sequence[Clustering],
+    store: EmbeddingStore,
+    ledger: Ledger,
+    *,
+    mask: Volume | None = None,
+) -> Steps[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Write how sure the cluster of every voxel is, ``(K, Z, Y, X)`` uint8; 0 where the mask is.
+
+    See `vemosaic.clustering.confidence`; for ``units(volume.shape, store.shard)``.
+    """
+
+    def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        sure = np.empty((len(clusterings), *unit.shape), np.uint8)
+        for tile, embedding in embedder.tiles(unit, voxels):
+            for whole, part in zip(sure, confidence(embedding, clusterings), strict=True):
+                whole[tile.slices] = part.cpu().numpy()
+        if mask is not None:
+            sure[:, mask.read(unit.origin, unit.shape) == 0] = 0
+        return sure
+
+    return Steps(
+        read=lambda unit: embedder.read(volume, unit),
+        compute=compute,
+        write=lambda unit, sure: store.write(unit.origin, sure),
         ledger=ledger,
     )

@@ -26,6 +26,7 @@ from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, VolumeError
 from vemosaic.run_state import RunState
 from vemosaic.segmentation import (
+    confidence_steps,
     embedding_steps,
     map_steps,
     statistics_steps,
@@ -118,6 +119,26 @@ class ShardStages(RunState):
             )
             store.finish(recorded, voxel_size=volume.known_voxel_size(), translation=volume.translation)
 
+    def rate(self) -> None:
+        """Store how sure the cluster of every voxel is, a channel for each k, ``(c, z, y, x)`` uint8."""
+        path, mark = self.folder.confidence, self._mark("confidence")
+        if self.folder.is_done("confidence", mark) and _is_whole(path):
+            return
+        found, volume = self.clusterings(), self.first.working
+        with self.folder.stage("confidence", mark, [path / "zarr.json"]):
+            self._take_up(path, mark)
+            store = EmbeddingStore.create(path, channels=len(found), shape=volume.shape, dtype=np.uint8)
+            recorded = self._carry_out(
+                "confidence", mark, units(volume.shape, store.shard), self._confidence_steps(store, found, mark)
+            )
+            store.finish(
+                recorded,
+                voxel_size=volume.known_voxel_size(),
+                translation=volume.translation,
+                name="confidence",
+                channels=[f"k = {c.k}" for c in found],
+            )
+
     def _follow_all(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> list[Streamable]:
         """Bring clusterings of the sample one step nearer to all voxels, whose sums are found shard by shard."""
         steps = self._stream_steps(embedder, begun, mark)
@@ -145,6 +166,9 @@ class ShardStages(RunState):
             stored = EmbeddingStore.join(self.folder.embedding, embedder.channels, volume.shape)
             return self._embed_steps(stored, embedder, mark)
         found = self.clusterings()
+        if stage == "confidence":
+            rated = EmbeddingStore.join(self.folder.confidence, len(found), volume.shape, dtype=np.uint8)
+            return self._confidence_steps(rated, found, mark)
         pyramid = levels(volume.shape, volume.known_voxel_size(), volume.translation)
         return self._map_steps(LabelStore(self.folder.segmentation, [c.k for c in found], pyramid, SHARD), found, mark)
 
@@ -160,7 +184,7 @@ class ShardStages(RunState):
         """Return the fingerprint of a stage that is made of shards."""
         if stage == "stream":
             return self._fit_mark()
-        before = {"map": "fit", "embed": "train"}[stage]
+        before = {"map": "fit", "confidence": "fit", "embed": "train"}[stage]
         return fingerprint(stage, self.folder.digest(before), self._about_embedding())
 
     def _fit_mark(self) -> str:
@@ -184,14 +208,20 @@ class ShardStages(RunState):
         return map_steps(self.describer(), self.first.working, found, store, ledger, mask=self.first.mask)
 
     def _embed_steps(self, store: EmbeddingStore, embedder: Embedder, mark: str) -> Steps[Any, Any]:
-        ledger = Ledger(
+        return embedding_steps(embedder, self.first.working, store, self._image_ledger("embed", store, mark))
+
+    def _confidence_steps(self, store: EmbeddingStore, found: Sequence[Clustering], mark: str) -> Steps[Any, Any]:
+        ledger = self._image_ledger("confidence", store, mark)
+        return confidence_steps(self.describer(), self.first.working, found, store, ledger, mask=self.first.mask)
+
+    def _image_ledger(self, stage: str, store: EmbeddingStore, mark: str) -> Ledger:
+        return Ledger(
             self.folder.progress,
-            "embed",
+            stage,
             mark,
             owns=lambda unit: store.files(unit.origin, unit.shape),
             root=self.folder.path,
         )
-        return embedding_steps(embedder, self.first.working, store, ledger)
 
     def _stream_steps(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> Steps[Any, Any]:
         ledger = Ledger(

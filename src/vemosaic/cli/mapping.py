@@ -82,6 +82,9 @@ def run(
     missing_chunks: MissingChunks = "error",
     model: Annotated[Path | None, typer.Option(help="A model.safetensors to use instead of training one.")] = None,
     embedding: Annotated[bool, typer.Option("--embedding", help="Keep the embedding of every voxel, too.")] = False,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Keep how sure the cluster of every voxel is, too.")
+    ] = False,
     seed: Seed = 1,
     device: Device = "auto",
     workers: Workers = None,
@@ -137,6 +140,7 @@ def run(
             missing_chunks=missing_chunks,
             model=model,
             store_embedding=embedding,
+            store_confidence=confidence,
             device=device,
             overwrite=overwrite,
             command=["vemosaic", *sys.argv[1:]],

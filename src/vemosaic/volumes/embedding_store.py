@@ -1,4 +1,4 @@
-"""The embedding of every voxel as an OME-Zarr 0.5 image with a channel axis.
+"""The embedding of every voxel, or how sure its clusters are, as an OME-Zarr 0.5 image with a channel axis.
 
 A shard holds all channels of its box, so that a unit of work is one file with one writer. A chunk holds one
 channel: whoever needs all channels reads the shard through in one go either way, while a viewer, which shows
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ COMPRESSION_LEVEL = 1
 
 
 class EmbeddingStore:
-    """An embedding, ``(c, z, y, x)`` float16, that is being written or has been.
+    """An image ``(c, z, y, x)``, float16 unless told otherwise, that is being written or has been.
 
     Attributes
     ----------
@@ -44,7 +45,15 @@ class EmbeddingStore:
         self._array = array
 
     @classmethod
-    def create(cls, path: Path, *, channels: int, shape: Sequence[int], shard: Shape = SHARD) -> EmbeddingStore:
+    def create(
+        cls,
+        path: Path,
+        *,
+        channels: int,
+        shape: Sequence[int],
+        shard: Shape = SHARD,
+        dtype: npt.DTypeLike = np.float16,
+    ) -> EmbeddingStore:
         """Create a store, or take up the same one; if it was finished, it is not until `finish` is called.
 
         Parameters
@@ -55,6 +64,8 @@ class EmbeddingStore:
             Length of the embedding of one voxel.
         shape, shard
             Voxels of the whole and of a shard along z, y, x.
+        dtype
+            Of a number.
 
         Raises
         ------
@@ -62,17 +73,24 @@ class EmbeddingStore:
             If the folder holds another embedding, the disk is full, or the folder cannot be written to.
         """
         unfinish(path, ())
-        return cls.join(path, channels, shape, shard)
+        return cls.join(path, channels, shape, shard, dtype)
 
     @classmethod
-    def join(cls, path: Path, channels: int, shape: Sequence[int], shard: Shape = SHARD) -> EmbeddingStore:
+    def join(
+        cls,
+        path: Path,
+        channels: int,
+        shape: Sequence[int],
+        shard: Shape = SHARD,
+        dtype: npt.DTypeLike = np.float16,
+    ) -> EmbeddingStore:
         """Take part in writing a store that another process has created; the parameters are those of `create`."""
         array = ShardedArray.create(
             path / "0",
             shape=(channels, *shape),
             shard=(channels, *shard),
             chunk=(1, *chunk_shape(shard)),
-            dtype=np.float16,
+            dtype=dtype,
             axes="czyx",
             compression_level=COMPRESSION_LEVEL,
         )
@@ -94,15 +112,15 @@ class EmbeddingStore:
         """Return the files that hold a box of whole shards."""
         return self._array.files((0, *origin), (self.channels, *shape))
 
-    def write(self, origin: Sequence[int], embedding: npt.NDArray[np.float16]) -> list[Path]:
+    def write(self, origin: Sequence[int], embedding: npt.NDArray[np.generic]) -> list[Path]:
         """Write a box of whole shards, clipped only at the border; returns the files, which are on disk.
 
         Parameters
         ----------
         origin
             First voxel along z, y, x.
-        embedding : ndarray, (C, Z, Y, X), float16
-            All channels.
+        embedding : ndarray, (C, Z, Y, X)
+            All channels, of the store's type.
 
         Raises
         ------
@@ -111,7 +129,7 @@ class EmbeddingStore:
         """
         return self._array.write((0, *origin), embedding)
 
-    def read(self, origin: Sequence[int], shape: Sequence[int]) -> npt.NDArray[np.float16]:
+    def read(self, origin: Sequence[int], shape: Sequence[int]) -> npt.NDArray[Any]:
         """Read a box with all channels, ``(C, Z, Y, X)``.
 
         Raises
@@ -121,7 +139,15 @@ class EmbeddingStore:
         """
         return self._array.read((0, *origin), (self.channels, *shape))
 
-    def finish(self, recorded: Mapping[Path, FileStamp], *, voxel_size: Triple, translation: Triple) -> None:
+    def finish(
+        self,
+        recorded: Mapping[Path, FileStamp],
+        *,
+        voxel_size: Triple,
+        translation: Triple,
+        name: str = "embedding",
+        channels: Sequence[str] = (),
+    ) -> None:
         """Check every shard against its record, and make the store an OME-Zarr image.
 
         Parameters
@@ -130,11 +156,23 @@ class EmbeddingStore:
             What the done-records vouch for.
         voxel_size, translation
             In nm along z, y, x; the translation is that of the first voxel's centre.
+        name
+            Of the image.
+        channels
+            What viewers call the channels; nothing where there are none.
 
         Raises
         ------
         OutputError
             If a shard is missing or differs from its record.
         """
-        image = multiscale("embedding", "czyx", [("0", voxel_size, translation)])
-        finish(self.path, [self._array], recorded, {"": {"multiscales": [image]}})
+        image: dict[str, Any] = {"multiscales": [multiscale(name, "czyx", [("0", voxel_size, translation)])]}
+        if channels:
+            window = {"min": 0, "start": 0, "end": 255, "max": 255}
+            image["omero"] = {
+                "channels": [
+                    {"label": label, "color": "FFFFFF", "active": number == 0, "window": window}
+                    for number, label in enumerate(channels)
+                ]
+            }
+        finish(self.path, [self._array], recorded, {"": image})
