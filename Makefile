@@ -28,7 +28,7 @@ test: $(VENV)/.developer  ## Check style and types, run the tests
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
-	$(RUN)python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -m 'not slow' -n auto --dist loadfile
 
 test-slow: $(VENV)/.developer  ## Run the slow tests
 	$(RUN)python -m pytest -m slow

@@ -137,7 +137,8 @@ def test_workers_end_with_the_run_that_was_killed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Tripled(tmp_path).whole(), VOLUME * 3)
 
 
-def test_a_scheduler_that_is_not_there() -> None:
+def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vemosaic.blocks.dask_executor.PATIENCE", "1s")
     with (
         pytest.raises(SettingsError, match=r"--scheduler tcp://127.0.0.1:1: no Dask scheduler answers there"),
         dask_cluster("tcp://127.0.0.1:1"),

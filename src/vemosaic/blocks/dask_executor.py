@@ -25,6 +25,9 @@ and few enough that millions of units need no memory there."""
 
 LEAST_AHEAD = 64
 
+PATIENCE = "10s"
+"""How long a scheduler may take to answer."""
+
 
 @dataclass(frozen=True)
 class OnDask:
@@ -115,7 +118,7 @@ def dask_cluster(scheduler: str, workers: int | None = None) -> Iterator[OnDask]
             yield OnDask(client)
         return
     try:
-        client = Client(scheduler, timeout="10s")
+        client = Client(scheduler, timeout=PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         raise SettingsError(
             f"--scheduler {scheduler}", "no Dask scheduler answers there", "start one, or mend the address"
