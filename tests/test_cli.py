@@ -572,22 +572,25 @@ class TestInstalled:
         np.testing.assert_array_equal(labels(tmp_path / "run", 3) != 0, mask != 0)
 
     @pytest.mark.parametrize(
-        ("number", "code", "said"),
+        ("numbers", "code", "said"),
         [
-            (signal.SIGINT, 130, "interrupted: run the same command again to go on from here"),
-            (signal.SIGTERM, 143, "stopped by SIGTERM; run the same command again to go on"),
+            ([signal.SIGINT], 130, "interrupted: run the same command again to go on from here"),
+            ([signal.SIGINT] * 2, 130, "interrupted: run the same command again to go on from here"),
+            ([signal.SIGTERM], 143, "stopped by SIGTERM; run the same command again to go on"),
         ],
     )
-    def test_ctrl_c_and_sigterm_end_at_once(
-        self, cell: Cell, tmp_path: Path, number: signal.Signals, code: int, said: str
+    def test_ctrl_c_once_or_twice_and_sigterm_end_at_once(
+        self, cell: Cell, tmp_path: Path, numbers: list[signal.Signals], code: int, said: str
     ) -> None:
         process = started("run", cell.raw, "--voxel-size", 16, "--anchors", 1_000_000, "-o", tmp_path / "run")
         deadline = time.monotonic() + 60
         while not (tmp_path / "run/run.json").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1.0)
-        process.send_signal(number)
         begun = time.monotonic()
+        for number in numbers:
+            process.send_signal(number)
+            time.sleep(0.05)
         out, err = process.communicate()
         assert time.monotonic() - begun < 20
         assert process.returncode == code

@@ -25,7 +25,7 @@ from vemosaic.volumes.stores import CACHE_BYTES
 FLOAT = 4
 PREFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
-LIBRARIES = 700_000_000
+LIBRARIES = 900_000_000
 """The interpreter and all that it has loaded by the end: torch, tensorstore, scikit-learn, matplotlib."""
 
 CONVOLUTIONS = 1.7

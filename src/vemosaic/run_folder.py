@@ -11,7 +11,7 @@ from typing import Any
 
 from vemosaic.blocks.files import FileStamp, disk_errors, stamp, write_atomically
 from vemosaic.blocks.lock import LOCK_NAME
-from vemosaic.blocks.memory import forget_peak, peak_memory
+from vemosaic.blocks.memory import forget_peak, peak_memory, release
 from vemosaic.errors import OutputError
 
 RECORD = "run.json"
@@ -125,6 +125,7 @@ class RunFolder:
                 if name != "report":
                     self.scores.unlink(missing_ok=True)
         start = begun or time.monotonic()
+        release()
         forget_peak()
         yield
         seconds = round(time.monotonic() - start, 2)

@@ -24,6 +24,10 @@ app = typer.Typer(
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+STOPPED: dict[object, str] = {
+    INTERRUPTED: "interrupted: run the same command again to go on from here",
+    TERMINATED: "stopped by SIGTERM; run the same command again to go on",
+}
 
 
 def main() -> None:
@@ -36,19 +40,18 @@ def main() -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         leave(2)
     except KeyboardInterrupt:
-        _interrupted()
+        _stopped(INTERRUPTED)
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # what typer makes of Ctrl-C
-            _interrupted()
-        if ended.code == TERMINATED:
-            print("stopped by SIGTERM; run the same command again to go on", file=sys.stderr)
-            leave(TERMINATED)
+        if ended.code in STOPPED:  # INTERRUPTED is what typer makes of Ctrl-C
+            _stopped(INTERRUPTED if ended.code == INTERRUPTED else TERMINATED)
         raise
 
 
-def _interrupted() -> None:
-    print("interrupted: run the same command again to go on from here", file=sys.stderr)
-    leave(INTERRUPTED)
+def _stopped(code: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # whoever presses Ctrl-C presses it twice
+        signal.signal(number, signal.SIG_IGN)
+    print(STOPPED[code], file=sys.stderr)
+    leave(code)
 
 
 def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
