@@ -20,7 +20,7 @@ def release() -> None:
 
 
 def forget_peak() -> None:
-    """Begin to watch anew: `peak_memory` is from now on the most since this call."""
+    """Begin to watch anew: `peak_memory` is from now on the most since this call, and so is what getrusage tells."""
     with suppress(OSError):
         CLEAR.write_text("5")
 
