@@ -58,18 +58,20 @@ class Branch(nn.Module):
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Patch view: ``(N, 1, 16 or slices, 16, 16)`` to latent mean and scale, each ``(N, dimensions)``."""
-        features = self._features(F.relu(self.first(patches)))  # (N, C, 1, 1, 1)
+        features = self._features(F.relu(self.first(patches), inplace=True))  # (N, C, 1, 1, 1)
         return self.mean(features).flatten(1), F.softplus(self.scale(features).flatten(1)) + 1e-6
 
     def dense(self, volume: Tensor) -> Tensor:
         """Dense view: normalised voxels ``(N, 1, Z, Y, X)`` to means; each axis loses twice the encoder's halo."""
-        means: Tensor = self.mean(self._features(F.relu(F.conv3d(volume, self._folded(), self.first.bias))))
+        means: Tensor = self.mean(
+            self._features(F.relu(F.conv3d(volume, self._folded(), self.first.bias), inplace=True))
+        )
         return means
 
     def _features(self, features: Tensor) -> Tensor:
-        features = F.relu(self.second(features))
-        features = F.relu(self.third(features))
-        return F.relu(self.fourth(features))
+        features = F.relu(self.second(features), inplace=True)
+        features = F.relu(self.third(features), inplace=True)
+        return F.relu(self.fourth(features), inplace=True)
 
     def _folded(self) -> Tensor:
         """The first convolution folded with the interpolation before it: ``(C, 1, 3 or slices, 3, 3)`` on voxels."""
