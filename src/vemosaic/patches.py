@@ -257,6 +257,7 @@ class PatchSampler:
         self._pool = torch.zeros((self._slots, *self._tile_shape), device=self.device)
         self._allowed: list[npt.NDArray[np.int64] | None] = [None] * self._slots
         self._held = [-1] * self._slots  # position in the tile sequence that each slot holds
+        self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="tile-reader")
         self._ahead: dict[int, Future[tuple[Tensor, npt.NDArray[np.int64] | None]]] = {}
         self._origins = torch.zeros((self._slots, 3), dtype=torch.int64, device=self.device)
@@ -314,8 +315,16 @@ class PatchSampler:
         turn, volume = divmod(position, len(self._tiles))
         tiles = self._tiles[volume]
         round_, place = divmod(turn, len(tiles))
-        order = np.random.default_rng([self.seed, 1, volume, round_]).permutation(len(tiles))
-        return tiles[int(order[place])]
+        return tiles[int(self._order(volume, round_)[place])]
+
+    def _order(self, volume: int, round_: int) -> npt.NDArray[np.int64]:
+        """A shuffle of a volume's tiles; the last three are kept, as the pool reaches from one into the next."""
+        order = self._orders.get((volume, round_))
+        if order is None:
+            order = np.random.default_rng([self.seed, 1, volume, round_]).permutation(len(self._tiles[volume]))
+            self._orders.pop((volume, round_ - 3), None)
+            self._orders[volume, round_] = order
+        return order
 
     def _move_to(self, step: int) -> None:
         """Bring into the pool the tiles that belong to a step, and start to read the next ones."""
