@@ -104,15 +104,15 @@ def test_peaks_are_those_since_the_last_call() -> None:
 def test_the_default_run_stays_below_its_projection(tmp_path: Path) -> None:
     """A volume of four shards by the default preset, training cut short."""
     raw = phantom_cell((48, 200, 200), seed=2).raw
-    check_projection(raw, tmp_path, "4-10")
+    check_projection(raw, tmp_path, "4-10", 0.5)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells")
 def test_a_small_run_stays_below_its_projection(tmp_path: Path) -> None:
-    check_projection(phantom_cell((48, 48, 48), seed=2).raw, tmp_path, "4")
+    check_projection(phantom_cell((48, 48, 48), seed=2).raw, tmp_path, "4", 0.3)
 
 
-def check_projection(raw: npt.NDArray[np.uint8], folder: Path, clusters: str) -> None:
+def check_projection(raw: npt.NDArray[np.uint8], folder: Path, clusters: str, least: float) -> None:
     tifffile.imwrite(folder / "raw.tif", raw)
     command = [sys.executable, "-m", "vemosaic", "run", str(folder / "raw.tif"), "--voxel-size", "16",
                "--anchors", "256", "--clusters", clusters, "--out", str(folder / "run")]  # fmt: skip
@@ -122,4 +122,4 @@ def check_projection(raw: npt.NDArray[np.uint8], folder: Path, clusters: str) ->
     peaks = record(folder / "run")["peak_memory"]
     for stage, peak in peaks.items():
         assert peak <= projection.stages[stage], f"{stage}: {readable_size(peak)}"
-    assert max(peaks.values()) > 0.5 * projection.peak
+    assert max(peaks.values()) > least * projection.peak

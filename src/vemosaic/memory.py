@@ -37,7 +37,7 @@ TRAINING = 500_000_000
 PATCHES = 1_000_000_000
 """A batch of patches, where each voxel is encoded by its own."""
 
-REPORT = 700_000_000
+REPORT = 400_000_000
 """The projection of the sample, and the pictures."""
 
 AHEAD = (InProcess(1, 1), InProcess(0, 0))

@@ -124,10 +124,10 @@ def test_an_exception_anywhere_stops_all_and_leaves_what_resumes(tmp_path, step,
         if at == step and unit == UNITS[number]:
             raise ZeroDivisionError(f"in {step}")
 
-    broken = Stage(tmp_path, fault=fault)
+    broken, before = Stage(tmp_path, fault=fault), set(threading.enumerate())
     with pytest.raises(ZeroDivisionError, match=f"in {step}"):
         broken.process()
-    assert not any(thread.name.startswith("vemosaic") for thread in threading.enumerate())
+    assert set(threading.enumerate()) <= before
     assert StageEnded("triple") not in broken.events
     assert len(broken.calls["compute"]) <= number + 4
 
@@ -245,12 +245,12 @@ def test_stream_yields_results_in_order_and_tells(tmp_path):
 
 
 def test_a_stream_left_early_stops_reading():
-    reads = []
+    reads, before = [], set(threading.enumerate())
     results = stream(UNITS, read=reads.append, compute=lambda unit, data: unit, stage="sum")
     next(results)
     results.close()
     assert len(reads) <= 4
-    assert not any(thread.name.startswith("vemosaic") for thread in threading.enumerate())
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("step", ["read", "compute"])
