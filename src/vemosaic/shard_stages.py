@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vemosaic.blocks.files import FileStamp, disk_errors, write_atomically
+from vemosaic.blocks.files import disk_errors, write_atomically
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger, fingerprint
 from vemosaic.blocks.work import Steps, Work
@@ -54,7 +54,8 @@ class ShardStages(RunState):
             store = self.lay_out_map()
             steps = self._map_steps(store, found, mark)
             shards = units(self.first.working.shape, store.shard)
-            recorded = self._carry_out("map", mark, shards, steps)
+            self._carry_out("map", mark, shards, steps)
+            recorded = steps.ledger.recorded(shards)
             recorded |= build_pyramid(
                 store, records=self.folder.progress, fingerprint=mark, listen=self.listen, executor=self.executor
             )
@@ -114,10 +115,11 @@ class ShardStages(RunState):
         with self.folder.stage("embed", mark, [path / "zarr.json"]):
             self._take_up(path, mark)
             store = EmbeddingStore.create(path, channels=embedder.channels, shape=volume.shape)
-            recorded = self._carry_out(
-                "embed", mark, units(volume.shape, store.shard), self._embed_steps(store, embedder, mark)
+            steps, shards = self._embed_steps(store, embedder, mark), units(volume.shape, store.shard)
+            self._carry_out("embed", mark, shards, steps)
+            store.finish(
+                steps.ledger.recorded(shards), voxel_size=volume.known_voxel_size(), translation=volume.translation
             )
-            store.finish(recorded, voxel_size=volume.known_voxel_size(), translation=volume.translation)
 
     def rate(self) -> None:
         """Store how sure the cluster of every voxel is, a channel for each k, ``(c, z, y, x)`` uint8."""
@@ -128,11 +130,10 @@ class ShardStages(RunState):
         with self.folder.stage("confidence", mark, [path / "zarr.json"]):
             self._take_up(path, mark)
             store = EmbeddingStore.create(path, channels=len(found), shape=volume.shape, dtype=np.uint8)
-            recorded = self._carry_out(
-                "confidence", mark, units(volume.shape, store.shard), self._confidence_steps(store, found, mark)
-            )
+            steps, shards = self._confidence_steps(store, found, mark), units(volume.shape, store.shard)
+            self._carry_out("confidence", mark, shards, steps)
             store.finish(
-                recorded,
+                steps.ledger.recorded(shards),
                 voxel_size=volume.known_voxel_size(),
                 translation=volume.translation,
                 name="confidence",
@@ -172,13 +173,10 @@ class ShardStages(RunState):
         pyramid = levels(volume.shape, volume.known_voxel_size(), volume.translation)
         return self._map_steps(LabelStore(self.folder.segmentation, [c.k for c in found], pyramid, SHARD), found, mark)
 
-    def _carry_out(
-        self, stage: str, mark: str, shards: Sequence[Unit], steps: Steps[Any, Any]
-    ) -> dict[Path, FileStamp]:
-        """Carry out a stage that is made of shards; return what its records vouch for."""
+    def _carry_out(self, stage: str, mark: str, shards: Sequence[Unit], steps: Steps[Any, Any]) -> None:
+        """Carry out a stage that is made of shards, here or wherever its steps can be opened."""
         work = Work(steps, StageOpener(self.folder.path.resolve(), stage, mark, self.device.type))
         self.executor.carry_out(shards, work, self.listen)
-        return steps.ledger.recorded(shards)
 
     def _mark(self, stage: str) -> str:
         """Return the fingerprint of a stage that is made of shards."""
