@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,7 @@ def test_a_single_image_is_mapped(told: Told, tmp_path: Path) -> None:
     assert open_volume(image).shape == (1, 512, 512)
     options = ("--voxel-size", 5, "--out", out, "--anchors", 32, "-k", "3,4", "--words", 8)
     said = told("run", image, *options)
+    assert re.search("^train: ", said, re.M)
     assert f"note: {image}: is a single slice; textures are compared within it\n" in said
     assert load_model(out / "model.safetensors").settings.slices == 1
     found = labels(out, 4)
@@ -63,7 +65,7 @@ def test_a_single_image_is_mapped(told: Told, tmp_path: Path) -> None:
     working = record(out)["inputs"][0]["working"]
     assert (working["shape"], working["voxel_size"]) == ([1, 160, 160], [5.0, 16.0, 16.0])
     before = results(out)
-    assert "train" not in told("run", image, *options)  # run again: nothing to do
+    assert not re.search("^(train|cluster|map): ", told("run", image, *options), re.M)  # run again: nothing to do
     assert results(out) == before
     write_report(out, volume=open_input(Input(str(image), (5.0,) * 3), 16.0).working, reference=None)
 
