@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from ablation.cells import Vectors
 from vemosaic.evaluation.scores import confusion, dice_matrix, score
-from vemosaic.explorer.classifier import Classifier
+from vemosaic.explorer.classifier import NEAR, Classifier
+from vemosaic.explorer.texture import Described
 
 GAP = 24
 """Shortest voxel edges between the halves of the linear probe: more than features and treatments reach."""
@@ -28,8 +29,8 @@ Classes = npt.NDArray[np.uint8]
 Folds = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 """Indices of voxels, in two parts."""
 
-Learn = Callable[[Vectors, Classes], Callable[[Vectors], Classes]]
-"""Vectors ``(N, C)`` and their classes to what predicts the classes of others."""
+Learn = Callable[[Vectors, Classes, Vectors], Classes]
+"""Vectors ``(N, C)``, their classes, and others ``(M, C)``, to the classes of these."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def linear_probe(vectors: Vectors, truth: Truth, halves: Folds) -> float:
     Dice is that of all voxels tested: halves may hold very different shares of a class.
     """
     tested = np.concatenate(halves[::-1])
-    predicted = [logistic(vectors[one], truth.classes[one])(vectors[other]) for one, other in (halves, halves[::-1])]
+    predicted = [logistic(vectors[one], truth.classes[one], vectors[other]) for one, other in (halves, halves[::-1])]
     return mean_dice(np.concatenate(predicted), truth.classes[tested], truth.names, truth.scored)
 
 
@@ -127,29 +128,31 @@ def _thinned(indices: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     return np.random.default_rng(0).permutation(indices)[:TESTED]
 
 
-def logistic(vectors: Vectors, classes: Classes) -> Callable[[Vectors], Classes]:
-    """Learn by logistic regression, with the usual penalty on weights: a twentieth of the explorer's."""
+def logistic(vectors: Vectors, classes: Classes, others: Vectors) -> Classes:
+    """Learn by logistic regression, with the usual penalty on weights."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     learned = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(vectors, classes)
-    return lambda others: np.asarray(learned.predict(others), np.uint8)
+    return np.asarray(learned.predict(others), np.uint8)
 
 
-def explorer(vectors: Vectors, classes: Classes) -> Callable[[Vectors], Classes]:
-    """Learn as the explorer does from scribbles."""
-    return Classifier.learn(vectors, classes).predict
+def explorer(vectors: Vectors, classes: Classes, others: Vectors) -> Classes:
+    """Learn as the explorer does from scribbles where there is no map to learn from, and no two are neighbours."""
+    painted, asked = (Described(v, np.zeros(len(v), np.uint8)) for v in (vectors, others))
+    places = np.arange(len(vectors))[:, None] * np.array([2 * int(NEAR), 0, 0])
+    return Classifier.learn(painted, classes, places, asked, np.zeros((256, 1), np.float32)).predict(asked)
 
 
-def trees(vectors: Vectors, classes: Classes) -> Callable[[Vectors], Classes]:
+def trees(vectors: Vectors, classes: Classes, others: Vectors) -> Classes:
     """Learn by gradient-boosted trees, small ones: labels are few."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     learned = HistGradientBoostingClassifier(
         max_iter=100, max_leaf_nodes=8, min_samples_leaf=5, early_stopping=False, random_state=0
     ).fit(vectors, classes)
-    return lambda others: np.asarray(learned.predict(others), np.uint8)
+    return np.asarray(learned.predict(others), np.uint8)
 
 
 LEARNERS: dict[str, Learn] = {"logistic": logistic, "explorer": explorer, "trees": trees}
@@ -169,7 +172,7 @@ def _taught(
     learn: Learn, vectors: Vectors, truth: Truth, learned: npt.NDArray[np.intp], tested: npt.NDArray[np.intp]
 ) -> float:
     """Learn from some voxels and test on others: mean Dice of the scored classes that these hold."""
-    predicted = learn(vectors[learned], truth.classes[learned])(vectors[tested])
+    predicted = learn(vectors[learned], truth.classes[learned], vectors[tested])
     return mean_dice(predicted, truth.classes[tested], truth.names, truth.scored)
 
 

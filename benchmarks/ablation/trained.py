@@ -39,7 +39,7 @@ class Workshop:
     """
 
     folder: Path
-    anchors: int = 60_000
+    anchors: int = 120_000
     stride: int = 4
     device: str = "cpu"
 

@@ -49,9 +49,10 @@ def edit(session: Session) -> np.ndarray:
         session.do(acts.parse(document))
     edited = session.edited()
     edited.complete()
-    seed = np.argwhere(edited[WHOLE] == 5)[0]
+    seed = np.argwhere(edited[WHOLE] == 2)[0]
     session.do(acts.parse({"act": "piece", "seed": seed.tolist(), "class": 1}))
-    session.do(acts.parse({"act": "lasso", "dots": list(range(300)), "class": 3, "within": [2]}))
+    dots = np.flatnonzero(session.derived.texture.dot_prototypes <= 12).tolist()
+    session.do(acts.parse({"act": "lasso", "dots": dots, "class": 3, "within": [2]}))
     return session.edited()[WHOLE]
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vemosaic.errors import SettingsError
 from vemosaic.explorer import acts
-from vemosaic.explorer.classifier import Classifier
+from vemosaic.explorer.classifier import Classifier, estimate_shares, weights_of
 from vemosaic.explorer.scribbles import painted, strokes_of
+from vemosaic.explorer.texture import Described
 from vemosaic.volumes import open_volume
 
 SHAPE = (5, 6, 7)
@@ -63,24 +65,86 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         list(strokes_of(large, SHAPE))
 
 
+NOWHERE = np.zeros((256, 1), np.float32)
+"""Memberships of a map that says nothing."""
+
+
+def seen(vectors: npt.ArrayLike, prototypes: npt.ArrayLike | None = None) -> Described:
+    """Describe voxels."""
+    values = np.asarray(vectors, np.float32)
+    return Described(values, np.asarray(np.zeros(len(values)) if prototypes is None else prototypes, np.uint8))
+
+
+def apart(count: int) -> npt.NDArray[np.int64]:
+    """Return places that are no neighbours."""
+    return np.arange(count)[:, None] * [10, 0, 0]
+
+
 def test_a_classifier_learns_separates_and_says_where_it_is_unsure() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.array([2, 5, 9], np.uint8), 40)
     centres = {2: (0, 0), 5: (4, 0), 9: (0, 4)}
-    vectors = (np.array([centres[int(c)] for c in labels]) + rng.normal(0, 0.3, (120, 2))).astype(np.float32)
-    learnt = Classifier.learn(vectors, labels)
-    assert (learnt.predict(vectors) == labels).all()
-    sure, unsure = learnt.uncertainty(np.array([[0, 0], [2, 0]], np.float32))
+    voxels = seen(np.array([centres[int(c)] for c in labels]) + rng.normal(0, 0.3, (120, 2)))
+    learnt = Classifier.learn(voxels, labels, apart(120), voxels, NOWHERE)
+    assert (learnt.predict(voxels) == labels).all()
+    sure, unsure = learnt.uncertainty(seen([[0, 0], [2, 0]]))
     assert sure < 0.5 < 0.7 < unsure <= 1
-    two = Classifier.learn(vectors[:80], labels[:80])
-    assert (two.predict(vectors[:80]) == labels[:80]).all()
-    again = Classifier.learn(vectors, labels)
+    first = seen(voxels.vectors[:80])
+    two = Classifier.learn(first, labels[:80], apart(80), first, NOWHERE)
+    assert (two.predict(first) == labels[:80]).all()
+    again = Classifier.learn(voxels, labels, apart(120), voxels, NOWHERE)
     assert np.array_equal(again.weights, learnt.weights)
     with pytest.raises(SettingsError, match="scribbles of two classes at least; paint some voxels of another class"):
-        Classifier.learn(vectors[:40], labels[:40])
+        Classifier.learn(first, labels[:80] * 0 + 2, apart(80), voxels, NOWHERE)
 
 
 def test_a_value_that_never_varies_does_no_harm() -> None:
-    vectors = np.array([[0, 1], [0, 2], [0, 8], [0, 9]], np.float32)
-    learnt = Classifier.learn(vectors, np.array([1, 1, 2, 2], np.uint8))
-    assert learnt.predict(vectors).tolist() == [1, 1, 2, 2]
+    voxels, labels = seen([[0, 1], [0, 2], [0, 8], [0, 9]]), np.array([1, 1, 2, 2], np.uint8)
+    assert Classifier.learn(voxels, labels, apart(4), voxels, NOWHERE).predict(voxels).tolist() == [1, 1, 2, 2]
+
+
+def test_a_classifier_takes_from_the_map_what_vectors_do_not_tell() -> None:
+    rng = np.random.default_rng(0)
+    prototypes = rng.integers(1, 9, 400)
+    memberships = np.zeros((256, 2), np.float32)
+    memberships[1:5, 0] = memberships[5:9, 1] = 1
+    voxels, labels = seen(rng.normal(size=(400, 3)), prototypes), np.where(prototypes < 5, 1, 2).astype(np.uint8)
+    few = slice(0, 12)
+    painted = Described(voxels.vectors[few], voxels.prototypes[few])
+    learnt = Classifier.learn(painted, labels[few], apart(12), voxels, memberships)
+    assert (learnt.predict(voxels) == labels).mean() > 0.95
+    blind = Classifier.learn(painted, labels[few], apart(12), voxels, NOWHERE)
+    assert (blind.predict(voxels) == labels).mean() < 0.7
+
+
+def test_a_class_that_is_rare_but_painted_as_often_as_the_others_stays_rare() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.where(np.arange(2000) < 100, 2, 1).astype(np.uint8)
+    voxels = seen(rng.normal(size=(2000, 18)) + 0.8 * (truth[:, None] == 2))
+    painted = seen(voxels.vectors[:200])  # as many of the one as of the other
+
+    def dice(dots: Described) -> float:
+        found = Classifier.learn(painted, truth[:200], apart(200), dots, NOWHERE).predict(voxels) == 2
+        return float(2 * (found & (truth == 2)).sum() / (found.sum() + (truth == 2).sum()))
+
+    assert dice(voxels) > dice(painted) + 0.05
+
+
+def test_shares_are_found_and_none_vanishes() -> None:
+    rng = np.random.default_rng(0)
+    known, true = np.array([0.5, 0.3, 0.2]), np.array([0.05, 0.15, 0.8])
+    drawn = rng.choice(3, 5000, p=true)
+    chances = np.exp(4 * np.eye(3)[drawn] + rng.gumbel(size=(5000, 3))) * known
+    likely = chances / chances.sum(1, keepdims=True)
+    found = estimate_shares(likely, known, 0.1)
+    assert np.isclose(found.sum(), 1)
+    assert np.abs(found - true).max() < 0.12 < np.abs(known - true).max()
+    unsure = np.tile([0.6, 0.3, 0.1], (50, 1))
+    assert (estimate_shares(unsure, known, 0.1) > 0.05 * known).all()
+    assert np.abs(estimate_shares(unsure, known, 50.0) - known).max() < 0.01
+
+
+def test_neighbours_of_a_class_share_their_weight() -> None:
+    places = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, 3], [9, 9, 9], [0, 1, 0]])
+    labels = np.array([1, 1, 1, 1, 1, 2], np.uint8)
+    assert np.allclose(weights_of(labels, places), [1 / 4, 1 / 4, 1 / 4, 1 / 4, 1, 1])

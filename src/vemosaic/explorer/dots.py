@@ -42,7 +42,7 @@ def column(session: Session, name: str) -> Bytes | None:
         case "uncertainty":
             learnt = classifier_of(session.derived, state)
             session.derived.texture.check()
-            return as_bytes(learnt.uncertainty(session.derived.texture.dot_vectors))
+            return as_bytes(learnt.uncertainty(session.derived.texture.dots))
     return None
 
 

@@ -90,13 +90,14 @@ class Derived:
         SettingsError
             If there are scribbles of fewer than two classes.
         """
-        if not self.texture.words.finished:
-            self.texture.check()
+        self.texture.check()
         with self._lock:
             if key not in self._classifiers:
                 places, classes = painted(strokes, self.run.shape, roots)
                 check_classes(classes)
-                self._classifiers[key] = Classifier.learn(self.texture.at(places), classes)
+                self._classifiers[key] = Classifier.learn(
+                    self.texture.at(places), classes, places, self.texture.dots, self.texture.memberships
+                )
             return self._classifiers[key]
 
 
@@ -209,14 +210,12 @@ class EditedMap:
         if layer.finished:
             return layer.read(level, box)
         texture = self.derived.texture
-        if not texture.words.finished:
+        if not texture.finished:
             return None
         learnt = self.derived.classifier(step.key, step.scribbles, dict(step.roots))
         if level == 0 and np.prod([b.stop - b.start for b in box]) <= MOST_AT_ONCE:
-            return learnt.predict(texture.vectors(box))
-        if not texture.finished:
-            return None
-        return learnt.predict(texture.prototype_vectors)[texture.prototypes.read(level, box)]
+            return learnt.predict(texture.box(box))
+        return learnt.predict(texture.means)[texture.prototypes.read(level, box)]
 
     def at(self, voxels: npt.NDArray[np.int64]) -> Bytes:
         """Return the classes of single voxels, ``(N, 3)`` to ``(N,)``; neighbours are read together."""
@@ -255,10 +254,10 @@ class EditedMap:
         learnt = self.derived.classifier(step.key, step.scribbles, dict(step.roots))
         painted_at, painted_as = painted(step.scribbles, self.shape, dict(step.roots))
 
-        def compute(unit: Unit, around: Bytes) -> Bytes:
+        def compute(unit: Unit, around: tuple[Bytes, Bytes]) -> Bytes:
             classes = np.empty(unit.shape, np.uint8)
-            for tile, vectors in texture.tiles(unit, around):
-                classes[tile] = learnt.predict(vectors)
+            for tile, described in texture.tiles(unit, around):
+                classes[tile] = learnt.predict(described)
             inside = np.all((painted_at >= unit.origin) & (painted_at < np.add(unit.origin, unit.shape)), axis=1)
             classes[tuple((painted_at[inside] - unit.origin).T)] = painted_as[inside]
             return classes

@@ -213,9 +213,8 @@ class Session:
     def vector(self, voxel: tuple[int, int, int]) -> npt.NDArray[np.float32]:
         """Return what describes a voxel, as the dots are described, ``(C,)``; by the encoder until there is texture."""
         texture = self.derived.texture
-        if texture.words.finished:
-            vector = texture.at(np.array([voxel]))[0]
-            return np.asarray(vector[: len(vector) // 2])
+        if texture.finished:
+            return texture.own(texture.at(np.array([voxel])).vectors[0])
         with self._encoder_lock:
             if self._describer is None:
                 from vemosaic.pipeline import Run

@@ -15,6 +15,7 @@ from vemosaic.explorer.edited import Derived
 from vemosaic.explorer.layers import Bytes
 from vemosaic.explorer.scribbles import painted
 from vemosaic.explorer.state import EditState
+from vemosaic.explorer.texture import Described
 from vemosaic.explorer.views import Window
 from vemosaic.volumes.volume import Shape
 
@@ -25,6 +26,9 @@ MOST_VOXELS = 2**21
 """Of the level that is searched for uncertain spots."""
 
 DOUBTFUL = 0.5
+BESIDE = 3
+"""Voxels of that level, around what was painted, that are not asked for again."""
+
 MOST_SPOTS = 200
 
 
@@ -54,17 +58,17 @@ def preview(derived: Derived, state: EditState, window: Window) -> Bytes:
     """Return the class that the classifier gives to each pixel of a window; errors as `classifier_of`."""
     learnt = classifier_of(derived, state)
     if _fine(window):
-        return _mapped(derived, state, window, window.flat(learnt.predict(derived.texture.vectors(window.box))))
-    return _by_prototype(derived, state, window, learnt.predict(_prototypes(derived)))
+        return _mapped(derived, state, window, window.flat(learnt.predict(derived.texture.box(window.box))))
+    return _by_prototype(derived, state, window, learnt.predict(_means(derived)))
 
 
 def uncertainty(derived: Derived, state: EditState, window: Window) -> Bytes:
     """Return how unsure the classifier is of each pixel of a window, 0 to 255; errors as `classifier_of`."""
     learnt = classifier_of(derived, state)
     if _fine(window):
-        unsure = as_bytes(learnt.uncertainty(derived.texture.vectors(window.box)))
+        unsure = as_bytes(learnt.uncertainty(derived.texture.box(window.box)))
         return _mapped(derived, state, window, window.flat(unsure))
-    return _by_prototype(derived, state, window, as_bytes(learnt.uncertainty(_prototypes(derived))))
+    return _by_prototype(derived, state, window, as_bytes(learnt.uncertainty(_means(derived))))
 
 
 def as_bytes(fractions: npt.NDArray[np.floating[Any]]) -> Bytes:
@@ -80,32 +84,33 @@ def doubtful_spots(derived: Derived, state: EditState) -> list[Spot]:
     from scipy import ndimage
 
     run = derived.run
-    unsure = classifier_of(derived, state).uncertainty(_prototypes(derived))
+    unsure = classifier_of(derived, state).uncertainty(_means(derived))
     sizes = [math.prod(level.shape) for level in run.levels]
     level = next((n for n, size in enumerate(sizes) if size <= MOST_VOXELS), len(sizes) - 1)
     box = tuple(slice(0, n) for n in run.levels[level].shape)
     doubt = unsure[derived.texture.prototypes.read(level, box)]  # type: ignore[arg-type]
     doubt *= np.asarray(run.map_level(state.k, level).array[box]).astype(bool)  # type: ignore[index]
-    regions, count = ndimage.label(doubt > min(DOUBTFUL, 0.9 * float(doubt.max())))
-    if count == 0:
+    if not doubt.any():
         raise SettingsError("uncertainty", "the classifier is sure of everything", "look at the preview, or apply it")
-    numbers = np.arange(1, count + 1)
-    weights = ndimage.sum_labels(doubt, regions, numbers)
     step = np.array(run.steps[level])
     places, _ = painted(state.scribbles, run.shape)
-    weights[np.setdiff1d(regions[tuple((places // step).clip(max=np.array(doubt.shape) - 1).T)], [0]) - 1] = 0
+    drawn = np.zeros(doubt.shape, bool)
+    drawn[tuple((places // step).clip(max=np.array(doubt.shape) - 1).T)] = True
+    doubt[ndimage.binary_dilation(drawn, iterations=BESIDE)] = 0
+    regions, count = ndimage.label(doubt > min(DOUBTFUL, 0.9 * float(doubt.max())))
+    if count == 0:
+        raise SettingsError(
+            "uncertainty", "all uncertain places have been painted already", "look at the preview, or apply it"
+        )
+    numbers = np.arange(1, count + 1)
+    weights = ndimage.sum_labels(doubt, regions, numbers)
     order = np.argsort(-weights, kind="stable")[:MOST_SPOTS]
-    order = order[weights[order] > 0]
     spots = []
     for number in numbers[order].tolist():
         peak = ndimage.maximum_position(doubt, regions, number)
         z, y, x = np.minimum(np.array(peak) * step + step // 2, np.array(run.shape) - 1).tolist()
         size = int((regions == number).sum()) * int(step.prod())
         spots.append(Spot((z, y, x), float(doubt[peak]), size))
-    if not spots:
-        raise SettingsError(
-            "uncertainty", "all uncertain places have been painted already", "look at the preview, or apply it"
-        )
     return spots
 
 
@@ -113,9 +118,9 @@ def _fine(window: Window) -> bool:
     return window.level == 0 and math.prod(b.stop - b.start for b in window.box) <= MOST_PIXELS
 
 
-def _prototypes(derived: Derived) -> npt.NDArray[np.float32]:
+def _means(derived: Derived) -> Described:
     derived.texture.check()
-    return derived.texture.prototype_vectors
+    return derived.texture.means
 
 
 def _by_prototype(derived: Derived, state: EditState, window: Window, table: Bytes) -> Bytes:

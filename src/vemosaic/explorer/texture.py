@@ -2,9 +2,9 @@
 
 The encoder is far too slow for a plane to be described while somebody paints: it is run once over the volume, and what
 is kept of it is one byte a voxel, the *word* of the voxel's patch (see `vemosaic.clustering.words`). What describes a
-voxel is then a Gaussian mean of its neighbours' codes, as in the map itself, here at two widths: that of the run, and
-twice that. A second byte names the voxel's *prototype*: which of 255 fine clusters of the sampled dots it is nearest
-to, by which a lasso round dots becomes a rule for voxels.
+voxel is then a Gaussian mean of its neighbours' codes, as in the map itself, here at three widths: that of the run, a
+third of it and twice as much. A second byte names the voxel's *prototype*: which of up to 255 fine clusters of the
+sampled dots it is nearest to, by which a lasso round dots becomes a rule for voxels, and scribbles learn from the map.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,28 +29,25 @@ from vemosaic.errors import VemosaicError
 from vemosaic.explorer.layers import Bytes, Layer
 from vemosaic.explorer.locks import patience, turn
 from vemosaic.explorer.opened import OpenedRun, box_of, neighbours
-from vemosaic.volumes.volume import Slices, mirrored
-
-Vectors = npt.NDArray[np.float32]
+from vemosaic.explorer.smoothing import Taps, Vectors, gaussian_taps, reach_of, smooth, smooth_codes
+from vemosaic.volumes.anisotropy import relative_depth
+from vemosaic.volumes.volume import Shape, Slices, mirrored
 
 WORDS = 64
 """Of a run that was made without texture words."""
 
 PROTOTYPES = 255
 NARROWEST = 1.5
-"""Least standard deviation in voxels of the narrower Gaussian."""
+"""Least standard deviation in voxels of the middle one of the Gaussians."""
 
-THIN = 4
-"""Boxes of no more planes are summed plane by plane, which reads but does not blow up what lies around them."""
+WIDTHS = (1 / 3, 1.0, 2.0)
+"""Standard deviations of the Gaussians over that of the run."""
 
-ROWS_BYTES = 2**21
-"""Of what is summed up at once: it stays in the cache."""
+OWN = 1
+"""Which of them is that of the run."""
 
 TILE = 96
-TRUNCATE = 2.0
-"""Where Gaussians end, in standard deviations."""
-
-KEPT_BYTES = 96 * 2**20
+KEPT_BYTES = 64 * 2**20
 
 
 class NotYet(VemosaicError):
@@ -59,6 +56,21 @@ class NotYet(VemosaicError):
     def __init__(self, waiting_for: str, what: str) -> None:
         super().__init__(what, "is still being computed", "wait until the job has ended, or start it again")
         self.waiting_for = waiting_for
+
+
+class Described(NamedTuple):
+    """What is known of some voxels.
+
+    Attributes
+    ----------
+    vectors
+        Means of the codes around each, of one Gaussian after the other, ``(..., C)``, float32.
+    prototypes
+        Of each, ``(...)``, uint8.
+    """
+
+    vectors: Vectors
+    prototypes: Bytes
 
 
 class Texture:
@@ -74,13 +86,13 @@ class Texture:
         self.run = run
         self.words = Layer(run.derived / "words.ome.zarr", run.levels)
         self.prototypes = Layer(run.derived / "prototypes.ome.zarr", run.levels)
-        self._kept: OrderedDict[object, Vectors] = OrderedDict()
+        self._kept: OrderedDict[object, Described] = OrderedDict()
         self._lock = Lock()
 
     @property
     def finished(self) -> bool:
-        """Whether words and prototypes of the whole volume are there."""
-        return self.words.finished and self.prototypes.finished
+        """Whether words and prototypes of the whole volume are there, and the vectors of the dots."""
+        return self.words.finished and self.prototypes.finished and self._dots.exists()
 
     def check(self) -> None:
         """Go on if words and prototypes are there.
@@ -102,23 +114,28 @@ class Texture:
         centres = self._kept_fit("words.npy", WORDS)
         return centres, centres
 
-    @property
-    def widths(self) -> tuple[float, float]:
-        """Standard deviations of the two Gaussians in voxels."""
-        smoothing = float(json.loads(self.run.folder.centres.read_text())["smoothing"])
-        return max(NARROWEST, smoothing), 2 * max(NARROWEST, smoothing)
-
     @cached_property
-    def _kernels(self) -> list[Vectors]:
-        """Taps of the two Gaussians, the narrower one padded with zeros to the length of the wider."""
-        taps = [_gaussian(width) for width in self.widths]
-        reach = len(taps[1]) // 2
-        return [np.pad(t, reach - len(t) // 2) for t in taps]
+    def _kernels(self) -> list[Taps]:
+        """Taps of the Gaussians; where the run's patches are flat, they are so many times narrower along z."""
+        smoothing = float(json.loads(self.run.folder.centres.read_text())["smoothing"])
+        flat = self.run.folder.record["settings"]["model"]["sampling"].get("slices") is not None
+        depth = relative_depth(self.run.map(self.run.default_k).volume) if flat else 1.0
+        return [gaussian_taps(width * max(NARROWEST, smoothing), depth) for width in WIDTHS]
 
     @property
-    def reach(self) -> int:
-        """Voxels of surroundings that a vector depends on, on each side."""
-        return len(self._kernels[1]) // 2
+    def channels(self) -> int:
+        """Length of a vector, C."""
+        return len(WIDTHS) * int(self._vocabulary[1].shape[1])
+
+    @property
+    def reach(self) -> Shape:
+        """Voxels of surroundings that a vector depends on, beyond each face, z, y, x."""
+        return reach_of(self._kernels[-1])
+
+    def own(self, vectors: Vectors) -> Vectors:
+        """Return the part of vectors ``(..., C)`` by which the map was made, and dots are described."""
+        codes = self._vocabulary[1].shape[1]
+        return vectors[..., OWN * codes : (OWN + 1) * codes]
 
     def write(self, listen: Listener = ignore) -> None:
         """Compute words and prototypes of the whole volume; an interrupted writing goes on.
@@ -131,22 +148,22 @@ class Texture:
         with turn(self.run.derived / "locks" / "texture", patience(listen)):
             self._write_words(listen)
             self._write_prototypes(listen)
-            _ = self.dot_vectors
+            _ = self.dot_vectors  # which are kept
 
     def _write_prototypes(self, listen: Listener) -> None:
         centres = self.prototype_centres
-        own = _cut(self._kernels[0])
+        own = self._kernels[OWN]
+        reach = reach_of(own)
         codes = self._vocabulary[1]
 
         def compute(unit: Unit, words: Bytes) -> Bytes:
             nearest = np.empty(unit.shape, np.uint8)
             for tile in _tiles(unit):
-                reach = len(own) // 2
-                around = words[tuple(slice(s.start, s.stop + 2 * reach) for s in tile)]
-                nearest[tile] = _nearest(_smooth(codes[around], own), centres) + 1
+                around = words[_with(tile, reach)]
+                nearest[tile] = _nearest(smooth(codes[around], own), centres) + 1
             return nearest
 
-        self.prototypes.fill(read=lambda unit: self._padded(unit.slices, len(own) // 2), compute=compute, listen=listen)
+        self.prototypes.fill(read=lambda unit: self._padded(unit.slices, reach), compute=compute, listen=listen)
 
     def _write_words(self, listen: Listener) -> None:
         if self.words.finished:
@@ -172,7 +189,14 @@ class Texture:
 
     @cached_property
     def prototype_centres(self) -> Vectors:
-        """Fine clusters of the sampled dots, ``(P, C)``; prototype p + 1 has centre p."""
+        """Fine clusters of the sampled dots, ``(P, C)``; prototype p + 1 has centre p.
+
+        Those that the map's clusters are unions of, where they are, so that prototypes never cross their borders.
+        """
+        path = self.run.derived / "prototypes.npy"
+        known = json.loads(self.run.folder.centres.read_text())["clusters"][str(self.run.default_k)]
+        if not path.exists() and isinstance(known, dict) and known["family"] == "consensus":
+            _save(path, np.array(known["fine"], np.float32))
         return self._kept_fit("prototypes.npy", PROTOTYPES)
 
     def _kept_fit(self, name: str, count: int) -> Vectors:
@@ -192,83 +216,92 @@ class Texture:
         inside = np.bincount(self.dot_prototypes[np.asarray(dots, np.int64)], minlength=256)
         return 2 * inside > np.bincount(self.dot_prototypes, minlength=256)
 
+    @property
+    def _dots(self) -> Path:
+        return self.run.derived / "dot-vectors.npy"
+
     @cached_property
     def dot_vectors(self) -> Vectors:
-        """The vectors of all dots, ``(N, 2 C)``; computed once and kept."""
-        path = self.run.derived / "dots.npy"
-        if not path.exists():
-            _save(path, self.at(self.run.sample.voxel))
-        return np.asarray(np.load(path, allow_pickle=False))
+        """The vectors of all dots, ``(N, C)``; computed once and kept."""
+        if not self._dots.exists():
+            _save(self._dots, self._vectors_at(self.run.sample.voxel))
+        return np.asarray(np.load(self._dots, allow_pickle=False))
 
     @cached_property
-    def prototype_vectors(self) -> Vectors:
-        """The mean vector of each prototype's dots, ``(256, 2 C)``; zeros where there is none."""
-        vectors, numbers = self.dot_vectors, self.dot_prototypes
+    def dots(self) -> Described:
+        """All dots, ``(N,)``."""
+        return Described(self.dot_vectors, self.dot_prototypes)
+
+    @cached_property
+    def means(self) -> Described:
+        """The mean vector of each prototype's dots, ``(256,)``; zeros where there is none."""
+        vectors, numbers = self.dots
         counts = np.bincount(numbers, minlength=256)
         sums = np.stack([np.bincount(numbers, weights=column, minlength=256) for column in vectors.T], 1)
-        return (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+        means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+        return Described(means, np.arange(256, dtype=np.uint8))
 
-    def at(self, voxels: npt.NDArray[np.int64]) -> Vectors:
-        """Return the vectors of single voxels, ``(N, 3)`` to ``(N, 2 C)``; neighbours are read together."""
-        result = np.empty((len(voxels), 2 * self._vocabulary[1].shape[1]), np.float32)
+    @cached_property
+    def memberships(self) -> Vectors:
+        """Which share of each prototype's dots lies in each cluster of each k, ``(256, M)``; zeros without dots."""
+        shares = []
+        for k, clusters in self.run.sample.clusters.items():
+            pairs = self.dot_prototypes.astype(np.int64) * k + (clusters - 1)
+            counts = np.bincount(pairs, minlength=256 * k).reshape(256, k)
+            shares.append(counts / np.maximum(counts.sum(1, keepdims=True), 1))
+        return np.concatenate(shares, 1).astype(np.float32)
+
+    def at(self, voxels: npt.NDArray[np.int64]) -> Described:
+        """Describe single voxels, ``(N, 3)`` to ``(N,)``; neighbours are read together."""
+        prototypes = self.run.at(lambda origin, shape: self.prototypes.read(0, box_of(origin, shape)), voxels)
+        return Described(self._vectors_at(voxels), prototypes)
+
+    def _vectors_at(self, voxels: npt.NDArray[np.int64]) -> Vectors:
+        result = np.empty((len(voxels), self.channels), np.float32)
         for group in neighbours(voxels):
             low, high = voxels[group].min(0), voxels[group].max(0) + 1
-            vectors = self._compute(box_of(low, high - low))
+            vectors = self._vectors(box_of(low, high - low))
             result[group] = vectors[tuple((voxels[group] - low).T)]
         return result
 
-    def vectors(self, box: Slices) -> Vectors:
-        """Return the vectors of a box, ``(Z, Y, X, 2 C)``, float32; those of the last planes are kept."""
+    def box(self, box: Slices) -> Described:
+        """Describe a box, ``(Z, Y, X)``; the last planes are kept."""
         name = tuple((b.start, b.stop) for b in box)
         with self._lock:
             if name in self._kept:
                 self._kept.move_to_end(name)
                 return self._kept[name]
-        vectors = self._compute(box)
+        described = Described(self._vectors(box), self.prototypes.read(0, box))
         with self._lock:
-            self._kept[name] = vectors
-            while len(self._kept) > 1 and sum(v.nbytes for v in self._kept.values()) > KEPT_BYTES:
+            self._kept[name] = described
+            while len(self._kept) > 1 and sum(d.vectors.nbytes for d in self._kept.values()) > KEPT_BYTES:
                 self._kept.popitem(last=False)
-        return vectors
+        return described
 
-    def around(self, unit: Unit) -> Bytes:
-        """Read the words that `tiles` needs for a unit."""
-        return self._padded(unit.slices, self.reach)
+    def around(self, unit: Unit) -> tuple[Bytes, Bytes]:
+        """Read what `tiles` needs for a unit: words in it and around it, and its prototypes."""
+        return self._padded(unit.slices, self.reach), self.prototypes.read(0, unit.slices)
 
-    def tiles(self, unit: Unit, around: Bytes) -> Iterator[tuple[Slices, Vectors]]:
-        """Yield the vectors of a unit tile by tile: the box within the unit, and ``(Z, Y, X, 2 C)``."""
+    def tiles(self, unit: Unit, around: tuple[Bytes, Bytes]) -> Iterator[tuple[Slices, Described]]:
+        """Describe a unit tile by tile: the box within the unit, and what is known of it, ``(Z, Y, X)``."""
+        words, prototypes = around
         for tile in _tiles(unit):
-            words = around[tuple(slice(s.start, s.stop + 2 * self.reach) for s in tile)]
-            yield tile, self._described(words)
+            vectors = smooth_codes(words[_with(tile, self.reach)], self._vocabulary[1], self._kernels)
+            yield tile, Described(vectors, prototypes[tile])
 
-    def _compute(self, box: Slices) -> Vectors:
-        return self._described(self._padded(box, self.reach))
+    def _vectors(self, box: Slices) -> Vectors:
+        return smooth_codes(self._padded(box, self.reach), self._vocabulary[1], self._kernels)
 
-    def _described(self, words: Bytes) -> Vectors:
-        """Describe a box by the words in it and up to `reach` voxels around it."""
-        codes = self._vocabulary[1]
-        thin = int(np.argmin(words.shape))
-        if words.shape[thin] - 2 * self.reach <= THIN:
-            return _smooth_thin(words, codes, np.stack(self._kernels), thin)
-        return np.concatenate([_smooth(codes[_trimmed(words, k)], _cut(k)) for k in self._kernels], -1)
-
-    def _padded(self, box: Slices, reach: int) -> Bytes:
+    def _padded(self, box: Slices, reach: Shape) -> Bytes:
         """Read the words of a box and around it, mirrored at the border of the volume."""
         indices = [
-            mirrored(np.arange(b.start - reach, b.stop + reach), n) for b, n in zip(box, self.run.shape, strict=True)
+            mirrored(np.arange(b.start - r, b.stop + r), n) for b, r, n in zip(box, reach, self.run.shape, strict=True)
         ]
         low = [int(i.min()) for i in indices]
         words = self.words.read(0, box_of(low, [int(i.max()) + 1 - a for i, a in zip(indices, low, strict=True)]))
         if all(len(i) == n and i[0] <= i[-1] for i, n in zip(indices, words.shape, strict=True)):
             return words
         return words[np.ix_(*(i - a for i, a in zip(indices, low, strict=True)))]
-
-
-def _gaussian(width: float) -> Vectors:
-    """Return the taps that the map is smoothed with, see `vemosaic.embedding.gaussian_taps`, which needs torch."""
-    radius = int(TRUNCATE * width + 0.5)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
-    return np.asarray(weights / weights.sum(), np.float32)
 
 
 def _save(path: Path, values: npt.NDArray[np.generic]) -> None:
@@ -295,68 +328,15 @@ def _nearest(vectors: Vectors, centres: Vectors) -> npt.NDArray[np.int64]:
     return found.reshape(vectors.shape[:-1])
 
 
+def _with(tile: Slices, reach: Shape) -> Slices:
+    """Return where a tile and its surroundings lie in an array that begins so far before the unit."""
+    z, y, x = (slice(s.start, s.stop + 2 * r) for s, r in zip(tile, reach, strict=True))
+    return z, y, x
+
+
 def _tiles(unit: Unit) -> list[Slices]:
     cuts = [[slice(a, min(a + TILE, n)) for a in range(0, n, TILE)] for n in unit.shape]
     return [(z, y, x) for z in cuts[0] for y in cuts[1] for x in cuts[2]]
-
-
-def _cut(kernel: Vectors) -> Vectors:
-    """Leave out the zeros at both ends."""
-    used = np.flatnonzero(kernel)
-    return kernel[used[0] : used[-1] + 1]
-
-
-def _smooth(values: Vectors, kernel: Vectors) -> Vectors:
-    """Convolve ``(Z, Y, X, C)`` along z, y and x; each axis loses ``len(kernel) - 1`` voxels."""
-    for axis in range(3):
-        values = _along(values, kernel, axis)
-    return values
-
-
-def _trimmed(values: npt.NDArray[Any], kernel: Vectors) -> npt.NDArray[Any]:
-    """Cut from each face of ``(Z, Y, X, ...)`` what a kernel's zeros at its ends would read."""
-    surplus = (len(kernel) - len(_cut(kernel))) // 2
-    return values[tuple(slice(surplus, n - surplus) for n in values.shape[:3])]
-
-
-def _smooth_thin(words: Bytes, codes: Vectors, kernels: Vectors, axis: int) -> Vectors:
-    """Smooth the codes of words with several kernels ``(K, L)``, for a box of few planes along an axis.
-
-    That axis comes first, so that what lies before and behind is summed up at once, a few rows at a time.
-    """
-    slab = np.moveaxis(words, axis, 0)
-    length, planes = kernels.shape[1], slab.shape[0] - kernels.shape[1] + 1
-    sums = np.empty((planes, len(kernels), *slab.shape[1:], codes.shape[1]), np.float32)
-    rows = max(1, ROWS_BYTES // (4 * length * slab.shape[2] * codes.shape[1]))
-    for top in range(0, slab.shape[1], rows):
-        described = codes.take(slab[:, top : top + rows], axis=0, mode="clip")  # (L + planes - 1, rows, X, C)
-        for plane in range(planes):
-            part = described[plane : plane + length]
-            summed = kernels @ part.reshape(length, -1)
-            sums[plane, :, top : top + rows] = summed.reshape(len(kernels), *part.shape[1:])
-    smoothed = []
-    for number, kernel in enumerate(kernels):
-        surplus = (length - len(_cut(kernel))) // 2
-        inner = sums[:, number, surplus : slab.shape[1] - surplus, surplus : slab.shape[2] - surplus]
-        smoothed.append(_along(_along(inner, _cut(kernel), 1), _cut(kernel), 2))
-    return np.moveaxis(np.concatenate(smoothed, -1), 0, axis)
-
-
-def _along(values: Vectors, kernel: Vectors, axis: int) -> Vectors:
-    """Convolve along one axis, by products with banded matrices of limited size."""
-    lost = len(kernel) - 1
-    moved = np.moveaxis(values, axis, 0)
-    length = moved.shape[0] - lost
-    flat = np.ascontiguousarray(moved).reshape(moved.shape[0], -1)
-    result = np.empty((length, flat.shape[1]), np.float32)
-    part = min(length, max(32, 4 * len(kernel)))
-    band = np.zeros((part, part + lost), np.float32)
-    for place, weight in enumerate(kernel):
-        band[np.arange(part), np.arange(part) + place] = weight
-    for start in range(0, length, part):
-        n = min(part, length - start)
-        np.matmul(band[:n, : n + lost], flat[start : start + n + lost], out=result[start : start + n])
-    return np.moveaxis(result.reshape(length, *moved.shape[1:]), 0, axis)
 
 
 def write_texture(path: Path, listen: Listener) -> None:
