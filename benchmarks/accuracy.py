@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py
     python benchmarks/accuracy.py --volumes epfl15 phantom --features default filterbank --treatments none words
-    python benchmarks/accuracy.py --features default@60000 han2022@6000 cihs@12000 --pictures pictures
+    python benchmarks/accuracy.py --features default@120000 han2022@6000 cihs@12000 --pictures pictures
     python benchmarks/accuracy.py --table benchmarks/results/accuracy.json
 
 Every feature describes the same voxels, and every treatment and clusterer works on every feature; labels take part in
@@ -233,11 +233,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--volumes", nargs="+", choices=[*VOLUMES], default=["epfl15", "epfl10", "vnc16", "phantom"])
-    parser.add_argument("--features", nargs="+", default=[*HAND_MADE, *LEARNED], help="learned ones as default@60000")
+    parser.add_argument("--features", nargs="+", default=[*HAND_MADE, *LEARNED], help="learned ones as default@120000")
     parser.add_argument("--treatments", nargs="+", default=["none", *TREATMENTS], help="joined as in smooth2+words")
     parser.add_argument("--clusterers", nargs="+", default=["kmeans"], help=", ".join(CLUSTERERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--anchors", type=int, default=60_000, help="training budget where a feature names none")
+    parser.add_argument("--anchors", type=int, default=120_000, help="training budget where a feature names none")
     parser.add_argument("--stride", type=int, default=4, choices=[1, 2, 3, 4, 6, 8], help="of han2022 and cihs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-teaching", action="store_true", help="score clusters only")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -10,9 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from small_runs import Cell  # which imports everything: only where it is used
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are tiny here, and sums the same on any number of cores
+for name in ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS"):  # would colour what the command line prints
+    os.environ.pop(name, None)
+settings.register_profile("on any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("on any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def brief_collections() -> None:
+    """Let the garbage collector pass over all that was imported: each run collects after every stage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

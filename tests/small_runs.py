@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
+import vemosaic.clustering.merging
 import vemosaic.pipeline
 import vemosaic.report.projection
 import vemosaic.segmentation
@@ -24,6 +25,7 @@ from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.embedding import tiles_of
 from vemosaic.evaluation import Reference
 from vemosaic.inputs import ReferenceInput
+from vemosaic.memory import Projection, readable_size
 from vemosaic.models.settings import Architecture, ModelSettings, Optimiser
 from vemosaic.patches import Sampling
 from vemosaic.pipeline import Run, run
@@ -54,8 +56,15 @@ def made_quick(*, full_report: bool = False) -> Iterator[pytest.MonkeyPatch]:
             patch.setattr(vemosaic.pipeline, "write_report", _write_short_report)
         patch.setattr(tiles_of, "__defaults__", (TILE,))
         patch.setattr(vemosaic.segmentation, "SAMPLE_BY_PATCH", 300)
+        hold_a_small_vote(patch)
         patch.setitem(LabelStore.create.__func__.__kwdefaults__, "shard", SHARD)  # type: ignore[attr-defined]
         yield patch
+
+
+def hold_a_small_vote(patch: pytest.MonkeyPatch) -> None:
+    """Let fewer clusterings vote on fewer fine clusters: the consensus would take most of a small run's time."""
+    patch.setattr(vemosaic.clustering.merging, "FINE", 32)
+    patch.setattr(vemosaic.clustering.merging, "VOTES", 15)
 
 
 def _write_short_report(run: Path, *, volume: Volume, reference: Reference | None) -> Path:
@@ -132,6 +141,14 @@ def record(folder: Path) -> dict[str, Any]:
     """Read ``run.json``."""
     found: dict[str, Any] = json.loads((folder / "run.json").read_text())
     return found
+
+
+def peaks_below(projection: Projection, folder: Path) -> dict[str, int]:
+    """Peaks of a run's stages, in bytes, none above what was projected."""
+    peaks: dict[str, int] = record(folder)["peak_memory"]
+    for stage, peak in peaks.items():
+        assert peak <= projection.stages.get(stage, projection.peak), f"{stage}: {readable_size(peak)}"
+    return peaks
 
 
 def labels(folder: Path, k: int) -> npt.NDArray[np.generic]:

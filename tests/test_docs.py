@@ -15,6 +15,7 @@ import tifffile
 import typer
 
 import vemosaic
+from small_runs import MODEL, hold_a_small_vote
 from vemosaic.cli import app, parse_clusters
 from vemosaic.embedding import TRUNCATE
 from vemosaic.segmentation import CELL, CELLS, SAMPLE
@@ -42,7 +43,7 @@ def command_lines() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the pages name, and a training that takes a second."""
+    """A folder with the files that the pages name; small models, trained in a second and clustered by few votes."""
     cell = vemosaic.phantom_cell((48, 48, 48), seed=1)
     tifffile.imwrite(tmp_path / "cell.tif", cell.raw)
     for name in ("nucleus", "mitochondria"):
@@ -50,6 +51,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         np.save(tmp_path / f"{name}.npy", cell.masks[name])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vemosaic.training.ANCHORS_ON_CPU", 128)
+    monkeypatch.setattr("vemosaic.api.ModelSettings", lambda: MODEL)
+    hold_a_small_vote(monkeypatch)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("vemosaic.segmentation.CELLS", 2)
     monkeypatch.setattr("vemosaic.pipeline.write_report", lambda folder, **_: (folder / "report.html").touch())

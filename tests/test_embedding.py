@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from scipy import ndimage
 from numeric_core import blobs, realistic_model, volume_of
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering import Words
-from vemosaic.embedding import TILE, TRUNCATE, Embedder, gaussian_taps, smooth, tiles_of
+from vemosaic.embedding import TILE, TRUNCATE, Embedder, evenly, gaussian_taps, smooth, tiles_of
 from vemosaic.models.settings import Architecture
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape
@@ -169,7 +170,7 @@ def test_tiles_of_a_box_come_with_their_places(image: npt.NDArray[np.float32]) -
 boxes = st.tuples(st.tuples(*[st.integers(0, 40)] * 3), st.tuples(*[st.integers(1, 25)] * 3), st.integers(3, 12))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(boxes)
 def test_tiles_cover_a_box_exactly_once_along_the_planes_of_the_grid(box: tuple[Shape, Shape, int]) -> None:
     origin, shape, edge = box
@@ -182,6 +183,43 @@ def test_tiles_cover_a_box_exactly_once_along_the_planes_of_the_grid(box: tuple[
             assert offset == 0 or first % edge == 0
             assert offset + length == size or (last + 1) % edge == 0
     assert (count == 1).all()
+
+
+@given(st.tuples(*[st.integers(1, 40)] * 3), st.integers(1, 30))
+def test_even_parts_cover_a_box_exactly_once(shape: Shape, most: int) -> None:
+    count = np.zeros(shape, int)
+    edges: list[set[int]] = [set(), set(), set()]
+    for part in evenly(shape, most):
+        count[part.slices] += 1
+        for axis, length in enumerate(part.shape):
+            edges[axis].add(length)
+    assert (count == 1).all()
+    for length, found in zip(shape, edges, strict=True):
+        assert max(found) <= most
+        assert max(found) - min(found) <= 1
+        assert max(found) == -(-length // -(-length // most))  # no more parts than it takes
+
+
+def test_words_are_found_once_for_a_box_and_not_for_each_tile(
+    image: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the encoder is given is the box and its halo, in few parts; the description is that of each tile alone."""
+    embedder, volume = embedder_of(1.5, some_words()), volume_of(image)
+    box = Unit((0, 0, 0), (0, 0, 0), volume.shape)
+    alone = [(t, embedder.box(volume, t.origin, t.shape)) for t in tiles_of(box.origin, box.shape, 64)]
+    encoded = []
+    semantic = Embedder.semantic
+
+    def counting(self: Embedder, voxels: npt.NDArray[np.float32], origin: Shape) -> torch.Tensor:
+        found = semantic(self, voxels, origin)
+        encoded.append(found[..., 0].numel())
+        return found
+
+    monkeypatch.setattr(Embedder, "semantic", counting)
+    whole = embedder.box(volume, box.origin, box.shape)
+    assert sum(encoded) == math.prod(n + 2 * r for n, r in zip(box.shape, embedder.reach, strict=True))
+    for tile, values in alone:
+        np.testing.assert_allclose(whole[tile.slices], values, atol=1e-5)
 
 
 def test_tiles_of_two_boxes_meet_on_one_grid() -> None:

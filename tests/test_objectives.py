@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from numeric_core import PLAIN, blobs, volume_of
+from vemosaic.devices import has_bfloat16
 from vemosaic.hierarchy import HierarchicalSampling, choose_negatives
 from vemosaic.hyperbolic import poincare
 from vemosaic.losses import hyperbolic_kl, kl_divergence, multi_similarity, reconstruction
 from vemosaic.models.model import build
 from vemosaic.models.settings import ModelSettings, Optimiser
-from vemosaic.objectives import loss_terms
+from vemosaic.models.vae import VAE
+from vemosaic.objectives import draw_inputs, loss_terms
 from vemosaic.patches import Batch, PatchSampler
 from vemosaic.presets import preset
 
@@ -31,11 +35,16 @@ def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
+def terms_of(vae: VAE, batch: Batch, settings: ModelSettings, **how: Any) -> dict[str, torch.Tensor]:
+    inputs = draw_inputs(vae, batch, settings.objective, seeded())
+    return loss_terms(vae, inputs, settings.objective, **how)
+
+
 @pytest.mark.parametrize("name", ["default", "han2022"])
 def test_multi_similarity_objective_is_equation_4(name: str) -> None:
     settings = settings_of(name)
     vae, batch = build(settings, seed=0), batch_of(settings)
-    terms = loss_terms(vae, batch, settings.objective, seeded())
+    terms = terms_of(vae, batch, settings)
     latent = vae(batch.patches, torch.randn((6, 5, 64), generator=seeded()))
     theta = {"default": 0.03, "han2022": 1e-3}[name]
     parts = (
@@ -50,7 +59,7 @@ def test_multi_similarity_objective_is_equation_4(name: str) -> None:
 def test_triplet_objective_is_the_bound_and_the_hinge_on_poincare_distances() -> None:
     settings = settings_of("cihs")
     vae, batch = build(settings, seed=0), batch_of(settings)
-    terms = loss_terms(vae, batch, settings.objective, seeded())
+    terms = terms_of(vae, batch, settings)
     generator = seeded()
     latent = vae(batch.patches, torch.randn((6, 2, 2), generator=generator))
     negatives, valid = choose_negatives(batch.centres, batch.half_size, batch.volume, generator)
@@ -71,7 +80,7 @@ def test_triplet_objective_is_the_bound_and_the_hinge_on_poincare_distances() ->
 def test_every_parameter_learns_and_nothing_is_infinite(name: str) -> None:
     settings = settings_of(name)
     vae = build(settings, seed=0)
-    loss_terms(vae, batch_of(settings), settings.objective, seeded())["loss"].backward()
+    terms_of(vae, batch_of(settings), settings)["loss"].backward()
     for label, parameter in vae.named_parameters():
         assert parameter.grad is not None, label
         assert torch.isfinite(parameter.grad).all(), label
@@ -85,9 +94,38 @@ def test_steps_down_the_objective_lower_it(name: str) -> None:
     optimiser = torch.optim.Adam(vae.parameters(), lr=1e-3)
     losses = []
     for _ in range(12):
-        loss = loss_terms(vae, batch, settings.objective, seeded())["loss"]
+        loss = terms_of(vae, batch, settings)["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.99 * losses[0]
+
+
+@pytest.mark.skipif(not has_bfloat16(torch.device("cpu")), reason="this processor only imitates bfloat16")
+@pytest.mark.parametrize("name", ["default", "han2022"])
+def test_in_bfloat16_terms_and_gradients_are_those_of_float32_and_have_its_type(name: str) -> None:
+    settings = settings_of(name)
+    batch = batch_of(settings)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        vae = build(settings, seed=0)
+        terms = terms_of(vae, batch, settings, precision=precision)
+        terms["loss"].backward()
+        assert {term.dtype for term in terms.values()} == {torch.float32}
+        assert {p.dtype for p in vae.parameters()} == {p.grad.dtype for p in vae.parameters()} == {torch.float32}
+        gradient = torch.cat([p.grad.flatten() for p in vae.parameters()])
+        found.append((torch.stack([term.detach() for term in terms.values()]), gradient))
+    (exact, gradient), (rounded, rounded_gradient) = found
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, rtol=1e-2, atol=0)
+    finite = rounded_gradient.isfinite()  # on a CPU not always: see `vemosaic.devices.for_training`
+    assert finite.float().mean() > 0.99
+    assert (gradient - rounded_gradient)[finite].norm() < 0.1 * gradient.norm()
+
+
+def test_hyperbolic_networks_keep_to_float32() -> None:
+    settings = settings_of("cihs")
+    vae, batch = build(settings, seed=0), batch_of(settings)
+    exact, asked = (terms_of(vae, batch, settings, precision=p) for p in ("float32", "bfloat16"))
+    assert all(torch.equal(exact[name], asked[name]) for name in exact)

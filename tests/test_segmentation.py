@@ -27,6 +27,7 @@ from vemosaic.models.settings import Architecture
 from vemosaic.segmentation import (
     CELLS,
     EmbeddingSample,
+    _in_random_order,
     begin_clusters,
     embedding_steps,
     fit_clusters,
@@ -133,7 +134,6 @@ class TestSample:
         huge, cell = volume_of(array), 8
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("vemosaic.segmentation.CELL", cell)
-            patch.setattr("vemosaic.segmentation.units", lambda *_: _some_cells(cell))
             sample_embedding(embedder, huge, count=100, listen=events.append)
         assert array.read <= CELLS * (cell + 2 * (max(embedder.halo) + max(embedder.reach))) ** 3
         assert events[0] == StageStarted("sample", CELLS * cell**3)
@@ -141,10 +141,13 @@ class TestSample:
         assert events[-1] == StageEnded("sample")
 
 
-def _some_cells(edge: int) -> list[Any]:
-    from vemosaic.blocks.grid import units
-
-    return units((edge, edge, 200 * edge), (edge, edge, edge))
+@pytest.mark.parametrize("count", [1, 30, 300])
+def test_cells_are_tried_in_random_order_listed_or_not(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vemosaic.segmentation.LISTED", 100)
+    orders = [list(_in_random_order(count, np.random.default_rng(seed))) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1]
+    assert sorted(orders[0]) == sorted(orders[2]) == list(range(count))
+    assert count == 1 or orders[0] != orders[2]
 
 
 def test_thinning_draws_without_repeating() -> None:
@@ -242,7 +245,7 @@ class TestMap:
             chosen = np.take_along_axis(distance, found[..., None] - 1, -1)[..., 0]
             np.testing.assert_allclose(chosen, distance.min(-1), atol=1e-3)
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(shard=st.tuples(Edge, Edge, Edge))
     def test_shards_change_no_voxel(
         self, embedder: Embedder, volume: Volume, tmp_path_factory: pytest.TempPathFactory, shard: Shape

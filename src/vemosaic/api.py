@@ -227,7 +227,7 @@ def cluster(
         )
     inside = _opened_mask(mask, opened)
     embedder, sample = sample_embedding(
-        replace(Embedder.of(model, opened), smoothing=settings.smoothing),
+        replace(Embedder.of(model, opened, precision=settings.precision), smoothing=settings.smoothing),
         opened,
         words=settings.words,
         dimensions=settings.dimensions,

@@ -12,7 +12,7 @@ from vemosaic.pipeline import Run, run
 from vemosaic.settings import Settings
 
 SHAPE = (96, 160, 160)
-ANCHORS = 24_000
+ANCHORS = 36_000
 CLUSTERS = (4, 6, 8)
 
 

@@ -84,7 +84,7 @@ class Ranks:
 
     def totals(self, shares: Mapping[str, Tensor]) -> dict[str, float]:
         """Sum scalars over the processes, by name."""
-        values = torch.tensor([share.item() for share in shares.values()], dtype=torch.float64)
+        values = torch.stack([share.detach() for share in shares.values()]).cpu().double()  # one wait for a GPU
         if self.count > 1:
             dist.all_reduce(values)
         return dict(zip(shares, values.tolist(), strict=True))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering.words import Words
+from vemosaic.devices import Precision, autocast, staged
 from vemosaic.models import default
 from vemosaic.models.model import Model
 from vemosaic.models.patch_view import embed_places
@@ -56,6 +57,8 @@ class Embedder:
     stride
         Of encoders that work patch by patch: embed one voxel in every block of so many an edge, on one lattice over the
         volume, and give its vector to the whole block.
+    precision
+        Of the dense view. Encoders that work patch by patch choose their own: see `vemosaic.models.patch_view`.
     """
 
     model: Model
@@ -64,6 +67,7 @@ class Embedder:
     smoothing: float = 0.0
     depth: float = 1.0
     stride: int = 1
+    precision: Precision = "auto"
 
     @property
     def channels(self) -> int:
@@ -71,14 +75,14 @@ class Embedder:
         return self.words.channels if self.words else self.model.vae.semantic
 
     @classmethod
-    def of(cls, model: Model, volume: Volume, *, stride: int = 1) -> Embedder:
+    def of(cls, model: Model, volume: Volume, *, stride: int = 1, precision: Precision = "auto") -> Embedder:
         """Make a model ready for a volume: measure what normalises it, and how deep its voxels are.
 
         Smoothing follows the depth of the voxels where the model's patches are flat; where they are cubes, voxels are
         taken to be cubes, too.
         """
         depth = relative_depth(volume) if model.settings.slices else 1.0
-        return cls(model, model.measure(volume), depth=depth, stride=stride)
+        return cls(model, model.measure(volume), depth=depth, stride=stride, precision=precision)
 
     @property
     def taps(self) -> Taps:
@@ -105,23 +109,24 @@ class Embedder:
         """Where tiles are computed."""
         return next(self.model.vae.parameters()).device
 
-    @torch.inference_mode()
-    def tile(self, voxels: npt.NDArray[np.float32], origin: Sequence[int]) -> Tensor:
-        """Embed one box of raw voxels, the halo around it included, to ``(Z, Y, X, C)``, float32.
+    def normalised(self, voxels: npt.NDArray[np.float32]) -> Tensor:
+        """Normalise raw voxels, and bring them to the device."""
+        return torch.from_numpy(self.intensity.normalise(voxels)).to(self.device)
 
-        `origin` is the place of its first embedded voxel in the volume.
+    @torch.inference_mode()
+    def semantic(self, normalised: Tensor, origin: Sequence[int]) -> Tensor:
+        """Embed one box of normalised voxels, what the encoder needs around it included, to ``(Z, Y, X, C)``, float32.
+
+        What it gives is neither described by words nor smoothed. `origin` is the place of its first embedded voxel in
+        the volume.
         """
-        normalised = torch.from_numpy(self.intensity.normalise(voxels)).to(self.device)
-        encoder = self.model.encoder
+        encoder, boxes = self.model.encoder, normalised[None, None]
         if isinstance(encoder, default.Encoder):
-            embedding = encoder.dense(normalised[None, None])  # (1, C, Z, Y, X)
+            with autocast(self.precision, self.device):
+                embedding = encoder.dense(boxes)
         else:
-            first = [o - r for o, r in zip(origin, self.reach, strict=True)]
-            embedding = encoder.dense(normalised[None, None], self.stride, first)
-        described = embedding[0].permute(1, 2, 3, 0).contiguous()
-        if self.words is not None:
-            described = self.words.encode(described)
-        return smooth(described, self.taps)
+            embedding = encoder.dense(boxes, self.stride, origin)
+        return embedding[0].permute(1, 2, 3, 0).float().contiguous()  # from (1, C, Z, Y, X)
 
     @torch.inference_mode()
     def voxels(self, voxels: npt.NDArray[np.float32], places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -138,10 +143,9 @@ class Embedder:
         -------
         ndarray, (N, C), float32
         """
-        normalised = torch.from_numpy(self.intensity.normalise(voxels)).to(self.device)
         encoder = self.model.encoder
         assert not isinstance(encoder, default.Encoder)
-        embedded = embed_places(encoder, normalised, torch.from_numpy(places).to(self.device))
+        embedded = embed_places(encoder, self.normalised(voxels), torch.from_numpy(places).to(self.device))
         return np.asarray(embedded.cpu())
 
     def read(self, volume: Volume, box: Unit) -> npt.NDArray[np.float32]:
@@ -166,10 +170,48 @@ class Embedder:
             Its origin within the box, and its shape.
         embedding : Tensor, (Z, Y, X, C), float32
         """
-        for part in tiles_of(box.origin, box.shape):
-            cut = tuple(slice(o, o + n + 2 * h) for o, n, h in zip(part.origin, part.shape, self.halo, strict=True))
-            place = [o + p for o, p in zip(box.origin, part.origin, strict=True)]
-            yield part, self.tile(voxels[cut], place)
+        wanted = tiles_of(box.origin, box.shape)
+        if self.words is None:
+            around = [grown(part, self.reach) for part in wanted]
+            for part, semantic in zip(wanted, self._semantics(voxels, box, around), strict=True):
+                yield part, smooth(semantic, self.taps)
+            return
+        word = self._words_around(voxels, box, self.words)
+        for part in wanted:
+            cut = tuple(slice(o, o + n + 2 * r) for o, n, r in zip(part.origin, part.shape, self.reach, strict=True))
+            yield part, smooth(self.words.decode(word[cut]), self.taps)
+
+    def _words_around(self, voxels: npt.NDArray[np.float32], box: Unit, words: Words) -> Tensor:
+        """Find the word of every voxel of a box and of what smoothing needs around it, ``(Z, Y, X)`` uint8.
+
+        Encoded once for the whole box, and not for the surroundings of each tile anew.
+        """
+        around = grown(Unit(box.index, (0, 0, 0), box.shape), self.reach)
+        word = torch.empty(around.shape, dtype=torch.uint8, device=self.device)
+        parts = evenly(around.shape, TILE + 2 * max(self.reach))
+        places = []
+        for part in parts:
+            z, y, x = (o + p for o, p in zip(around.origin, part.origin, strict=True))
+            places.append(Unit(box.index, (z, y, x), part.shape))
+        for part, semantic in zip(parts, self._semantics(voxels, box, places), strict=True):
+            word[part.slices] = words.nearest(semantic)
+        return word
+
+    def _semantics(self, voxels: npt.NDArray[np.float32], box: Unit, parts: Sequence[Unit]) -> Iterator[Tensor]:
+        """Embed parts, their origins relative to the box that voxels were read for; they may reach beyond the box.
+
+        A GPU gets each while it computes the one before.
+        """
+        cuts = [
+            tuple(
+                slice(o + r, o + r + n + 2 * (h - r))
+                for o, n, r, h in zip(part.origin, part.shape, self.reach, self.halo, strict=True)
+            )
+            for part in parts
+        ]
+        normalised = staged((self.intensity.normalise(voxels[cut]) for cut in cuts), self.device)
+        for part, boxes in zip(parts, normalised, strict=True):
+            yield self.semantic(boxes, [o + p for o, p in zip(box.origin, part.origin, strict=True)])
 
     def box(self, volume: Volume, origin: Shape, shape: Shape) -> npt.NDArray[np.float32]:
         """Embed any box of a volume at once, ``(Z, Y, X, C)``: for samples, slices and tests."""
@@ -192,6 +234,23 @@ def tiles_of(origin: Shape, shape: Shape, edge: int = TILE) -> list[Unit]:
         Unit((0, 0, 0), (z[0], y[0], x[0]), (z[1] - z[0], y[1] - y[0], x[1] - x[0]))
         for z, y, x in itertools.product(*cuts)
     ]
+
+
+def evenly(shape: Shape, most: int) -> list[Unit]:
+    """Cut a box into the fewest parts of hardly different sizes whose edges are at most so long."""
+    counts = [-(-length // most) for length in shape]
+    cuts = [[length * i // count for i in range(count + 1)] for length, count in zip(shape, counts, strict=True)]
+    return [
+        Unit((0, 0, 0), (z[0], y[0], x[0]), (z[1] - z[0], y[1] - y[0], x[1] - x[0]))
+        for z, y, x in itertools.product(*(itertools.pairwise(ends) for ends in cuts))
+    ]
+
+
+def grown(box: Unit, by: Shape) -> Unit:
+    """Return a box with so much more at each face."""
+    z, y, x = (o - more for o, more in zip(box.origin, by, strict=True))
+    depth, height, width = (n + 2 * more for n, more in zip(box.shape, by, strict=True))
+    return Unit(box.index, (z, y, x), (depth, height, width))
 
 
 def gaussian_taps(sigma: float) -> list[float]:

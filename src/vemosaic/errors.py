@@ -22,6 +22,13 @@ class VemosaicError(Exception):
     def __init__(self, subject: object, problem: str, remedy: str) -> None:
         super().__init__(f"{subject}: {problem}; {remedy}")
 
+    def __reduce__(self) -> tuple[object, ...]:  # or one that is raised in another process would not arrive
+        return _made_again, (type(self), self.args), self.__dict__
+
+
+def _made_again(kind: type[VemosaicError], arguments: tuple[object, ...]) -> VemosaicError:
+    return kind.__new__(kind, *arguments)
+
 
 class VolumeError(VemosaicError):
     """A volume that cannot be read, or not as it is."""

@@ -23,7 +23,9 @@ from vemosaic.clustering import (
     Clustering,
     assign,
     check_clusterer,
+    suggested_k,
 )
+from vemosaic.devices import arithmetic, computed_on, for_training
 from vemosaic.distributed import ALONE, Ranks
 from vemosaic.embedding import Embedder
 from vemosaic.errors import SettingsError
@@ -103,7 +105,8 @@ class Run(ShardStages):
             return
         anchors = self.anchors()
         mark = fingerprint(
-            "train", self.settings.model.model_dump(mode="json"), anchors, self.settings.seed, self.device.type,
+            "train", self.settings.model.model_dump(mode="json"), anchors, self.settings.seed,
+            computed_on(self.device, for_training(self.settings.precision, self.device)),
             identities(self.folder.record["inputs"]),
         )  # fmt: skip
         if self.folder.is_done("train", mark):
@@ -126,6 +129,7 @@ class Run(ShardStages):
             anchors=self.anchors(),
             seed=self.settings.seed,
             device=self.device,
+            precision=self.settings.precision,
             masks=[i.mask for i in self.inputs],
             checkpoint=self.folder.checkpoint,
             ranks=ranks,
@@ -168,6 +172,8 @@ class Run(ShardStages):
                 found = fit_clusters(sample, settings.clusters, settings.seed, settings.clusterer)
             self._write_sample(sample.thinned(KEPT_SAMPLE, self.settings.seed), found)
             write_atomically(self.folder.centres, _described(embedder, found))
+            suggestion = suggested_k(found)
+            self.folder.record["suggested_k"] = suggestion and {"k": suggestion.k, "reason": suggestion.reason}
 
     def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clustering]) -> None:
         labels = assign(torch.from_numpy(sample.embedding), found)
@@ -323,7 +329,7 @@ def run(
     settings = settings or Settings()
     # Whatever is wrong with what was given is told before a folder is made, or an earlier run in it touched.
     RunFolder(out)
-    choose_device(device)
+    arithmetic(settings.precision, choose_device(device))
     check_clusterer(settings.clusterer)
     opened = open_input(
         Input(source, parse_voxel_size(voxel_size), channel, mask, missing_chunks), settings.working_voxel_size

@@ -40,6 +40,10 @@ MARKS = (*ROOTS, RECORD)
 Result = TypeVar("Result")
 
 
+class ChangedError(OutputError):
+    """A file is not as it was when it was made, or is gone."""
+
+
 @dataclass(frozen=True)
 class Publication:
     """What lies in S3.
@@ -112,19 +116,19 @@ def publish(
         local = _files(folder, chosen)
         remote = RemoteFolder(destination)
         listed = remote.list()
-        replaces = _holds_another(remote, listed, record, overwrite)
+        replaces = holds_another(remote, listed, record, overwrite)
         there = _already_there(remote, listed, local, listen)
         stale = _stale(listed.keys() - local.keys(), STORES if replaces else chosen)
         changed = (local.keys() - there.keys()) | stale
         if changed - {RECORD}:
-            unmarked = _unmark(remote, record, changed, stale, listed)
+            unmarked = unmark(remote, record, changed, stale, listed)
             there = {key: known for key, known in there.items() if key not in unmarked}
         missing = local.keys() - there.keys()
         size = sum(known.size for known in local.values())
         listen(StageStarted("publish", size, size - sum(local[key].size for key in missing), "byte"))
 
         def send(key: str) -> RemoteFile:
-            return remote.put(key, _content(folder / key, local[key]))
+            return remote.put(key, content(folder / key, local[key]))
 
         def sent(key: str, _: RemoteFile) -> None:
             listen(UnitDone("publish", local[key].size))
@@ -155,7 +159,7 @@ def check_destination(folder: str | Path, destination: str, *, overwrite: bool =
         If the server does not answer, there is no such bucket, it may not be listed, or something else lies there.
     """
     remote = RemoteFolder(destination)
-    _holds_another(remote, remote.list(), RunFolder(Path(folder)).record, overwrite)
+    holds_another(remote, remote.list(), RunFolder(Path(folder)).record, overwrite)
 
 
 def _chosen(folder: Path, stores: Sequence[str] | None) -> tuple[str, ...]:
@@ -178,7 +182,7 @@ def _files(folder: Path, stores: Iterable[str]) -> dict[str, FileStamp]:
     return {file.relative_to(folder).as_posix(): known for file, known in found.items()}
 
 
-def _holds_another(
+def holds_another(
     remote: RemoteFolder, listed: Mapping[str, RemoteFile], record: Mapping[str, Any], overwrite: bool
 ) -> bool:
     """Tell whether something else than this run lies in the destination, and may be replaced."""
@@ -228,7 +232,7 @@ def _stale(others: Iterable[str], stores: Sequence[str]) -> set[str]:
     return {key for key in others if key in names or key.startswith(tuple(f"{store}/" for store in stores))}
 
 
-def _unmark(
+def unmark(
     remote: RemoteFolder,
     record: Mapping[str, Any],
     changed: Iterable[str],
@@ -247,15 +251,22 @@ def _unmark(
     return {RECORD, *roots}
 
 
-def _content(file: Path, known: FileStamp) -> bytes:
+def content(file: Path, known: FileStamp) -> bytes:
+    """Read a file that is as it should be.
+
+    Raises
+    ------
+    ChangedError
+        If it is not, or cannot be read.
+    """
     try:
-        content = file.read_bytes()
-        if hashlib.sha256(content).hexdigest() == known.sha256:
-            return content
+        read = file.read_bytes()
+        if hashlib.sha256(read).hexdigest() == known.sha256:
+            return read
         problem = "is damaged, or has been changed since publishing began"
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-    raise OutputError(file, problem, "give the command that made it again, which mends it, and publish again")
+    raise ChangedError(file, problem, "give the command that made it again, which mends it, and publish again")
 
 
 def _each(

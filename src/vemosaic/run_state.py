@@ -21,6 +21,7 @@ from vemosaic.clustering import (
     Words,
     clustering_from_json,
 )
+from vemosaic.devices import arithmetic, computed_on
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, VolumeError
 from vemosaic.inputs import Input, OpenedInput, open_input
@@ -73,7 +74,7 @@ class RunState:
         OutputError
             If the folder holds something else, or a run of other inputs.
         SettingsError
-            If there is no such device, or the budget is less than one batch.
+            If there is no such device, it has not the precision, or the budget is less than one batch.
         """
         folder = RunFolder(out)
         described = [opened.describe() for opened in inputs]
@@ -98,6 +99,7 @@ class RunState:
             preset=settings.model.preset,
             seed=settings.seed,
             device=run.device.type,
+            precision=arithmetic(settings.precision, run.device),
             threads=torch.get_num_threads(),
             versions={name: version(name) for name in ("torch", "numpy", "scikit-learn", "tensorstore", "zarr")},
             command=command or folder.record.get("command"),
@@ -172,7 +174,8 @@ class RunState:
     def embedder(self) -> Embedder:
         """The trained encoder, made ready for the first input."""
         model: Model = load_model(self.folder.model, self.device)
-        return Embedder.of(model, self.first.working, stride=self.settings.stride)
+        settings = self.settings
+        return Embedder.of(model, self.first.working, stride=settings.stride, precision=settings.precision)
 
     def clusterings(self, centres: Path | None = None) -> list[Clustering]:
         """The clusterings that `fit` found, for each k, ascending; or those of another file like its own."""
@@ -193,7 +196,7 @@ class RunState:
             about["identity"],
             about["mask_identity"],
             about["working"],
-            self.device.type,
+            computed_on(self.device, self.settings.precision),
             self.settings.stride,
         ]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.executor import stream
 from vemosaic.blocks.files import write_atomically
-from vemosaic.blocks.grid import Unit, units
+from vemosaic.blocks.grid import Unit, unit_at, unit_counts, units
 from vemosaic.blocks.records import Ledger
 from vemosaic.blocks.work import Steps
 from vemosaic.clustering import (
@@ -34,15 +35,21 @@ from vemosaic.clustering import (
     statistics_of,
     updated,
 )
-from vemosaic.embedding import UNSMOOTHED, Embedder, Taps, smooth
+from vemosaic.devices import fetched
+from vemosaic.embedding import UNSMOOTHED, Embedder, Taps, grown, smooth
 from vemosaic.errors import VolumeError
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.volume import Volume
 
-CELL = 32
-CELLS = 64
+CELL = 16
+CELLS = 256
+"""Many small cells see more places than few large ones, and rare organelles are not missed."""
+
+LISTED = 2**20
+"""So many cells are put into random order; of more, numbers are drawn until a new one comes up."""
+
 SAMPLE = 200_000
 SAMPLE_BY_PATCH = 20_000
 """Voxels of the sample where each costs the encoding of a patch of its own."""
@@ -126,7 +133,7 @@ def sample_embedding(
     seed: int = 0,
     listen: Listener = ignore,
 ) -> tuple[Embedder, EmbeddingSample]:
-    """Embed a sample of voxels, and find the texture words in it: up to 64 cells of 32 voxels an edge.
+    """Embed a sample of voxels, and find the texture words in it: up to 256 cells of 16 voxels an edge.
 
     Parameters
     ----------
@@ -184,15 +191,13 @@ def _read_cells(
     plain = replace(embedder, words=None, smoothing=0.0)
     reach = embedder.reach
 
-    def grown(cell: Unit) -> Unit:
-        z, y, x = (o - r for o, r in zip(cell.origin, reach, strict=True))
-        depth, height, width = (n + 2 * r for n, r in zip(cell.shape, reach, strict=True))
-        return Unit(cell.index, (z, y, x), (depth, height, width))
-
     read = stream(
         list(drawn),
-        read=lambda cell: plain.read(volume, grown(cell)),
-        compute=lambda cell, voxels: (voxels, plain.tile(voxels, grown(cell).origin).cpu()),
+        read=lambda cell: plain.read(volume, grown(cell, reach)),
+        compute=lambda cell, voxels: (
+            voxels,
+            plain.semantic(plain.normalised(voxels), grown(cell, reach).origin).cpu(),
+        ),
         stage="sample",
         listen=listen,
     )
@@ -247,11 +252,11 @@ def _draw(volume: Volume, mask: Volume | None, count: int, seed: int) -> dict[Un
 
 def _choose_cells(volume: Volume, mask: Volume | None, seed: int) -> dict[Unit, Mask | None]:
     """Cells of the volume in random order, with the mask in each; those wholly outside the mask left out."""
-    cells = units(volume.shape, (CELL, CELL, CELL))
-    order = np.random.default_rng([seed, 4]).permutation(len(cells))
+    edges = (CELL, CELL, CELL)
+    count = math.prod(unit_counts(volume.shape, edges))
     chosen: dict[Unit, Mask | None] = {}
-    for number in order:
-        cell = cells[int(number)]
+    for number in _in_random_order(count, np.random.default_rng([seed, 4])):
+        cell = unit_at(number, volume.shape, edges)
         inside = None if mask is None else mask.read(cell.origin, cell.shape) != 0
         if inside is None or inside.any():
             chosen[cell] = inside
@@ -260,10 +265,24 @@ def _choose_cells(volume: Volume, mask: Volume | None, seed: int) -> dict[Unit, 
     return chosen
 
 
+def _in_random_order(count: int, rng: np.random.Generator) -> Iterator[int]:
+    """Yield the numbers below `count` in random order; of very many, without a list of them all."""
+    if count <= LISTED:
+        yield from rng.permutation(count).tolist()
+        return
+    seen: set[int] = set()
+    while len(seen) < count:
+        number = int(rng.integers(count))
+        if number not in seen:
+            seen.add(number)
+            yield number
+
+
 def _embed(embedder: Embedder, box: Unit, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     result = np.empty((*box.shape, embedder.channels), np.float32)
-    for tile, embedding in embedder.tiles(box, voxels):
-        result[tile.slices] = embedding.cpu().numpy()
+    described = ((tile, [embedding]) for tile, embedding in embedder.tiles(box, voxels))
+    for tile, (embedding,) in fetched(described, embedder.device):
+        result[tile.slices] = embedding
     return result
 
 
@@ -364,9 +383,10 @@ def map_unit(
     Where the mask is zero, so is the map.
     """
     labels = [np.empty(unit.shape, np.uint8) for _ in clusterings]
-    for tile, embedding in embedder.tiles(unit, voxels):
-        for whole, part in zip(labels, assign(embedding, clusterings), strict=True):
-            whole[tile.slices] = part.cpu().numpy()
+    assigned = ((tile, assign(embedding, clusterings)) for tile, embedding in embedder.tiles(unit, voxels))
+    for tile, parts in fetched(assigned, embedder.device):
+        for whole, part in zip(labels, parts, strict=True):
+            whole[tile.slices] = part
     if mask is not None:
         outside = mask.read(unit.origin, unit.shape) == 0
         for whole in labels:
@@ -448,9 +468,10 @@ def confidence_steps(
 
     def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         sure = np.empty((len(clusterings), *unit.shape), np.uint8)
-        for tile, embedding in embedder.tiles(unit, voxels):
-            for whole, part in zip(sure, confidence(embedding, clusterings), strict=True):
-                whole[tile.slices] = part.cpu().numpy()
+        rated = ((tile, confidence(embedding, clusterings)) for tile, embedding in embedder.tiles(unit, voxels))
+        for tile, parts in fetched(rated, embedder.device):
+            for whole, part in zip(sure, parts, strict=True):
+                whole[tile.slices] = part
         if mask is not None:
             sure[:, mask.read(unit.origin, unit.shape) == 0] = 0
         return sure

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from vemosaic.devices import Precision
 from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
 
@@ -44,6 +45,11 @@ class Settings(BaseModel):
         1,
         description="Of presets that work patch by patch: embed one voxel in each block of so many voxels an edge, and "
         "give its cluster to the block.",
+    )
+    precision: Precision = Field(
+        "auto",
+        description="What the networks compute in, at training and at mapping: float32, or mixed precision with "
+        "bfloat16; auto: the latter on a GPU that has it.",
     )
     working_voxel_size: float | None = Field(
         16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."

@@ -1,9 +1,12 @@
-"""The stages of a run that are made of shards: sums over all voxels, the map, the embedding. Others can take part."""
+"""The stages of a run that are made of shards: sums over all voxels, the map, the embedding. Others can take part.
+
+All stand in one table, `STAGES`: a further one is a further entry.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -24,15 +27,13 @@ from vemosaic.clustering import (
 from vemosaic.colours import palette
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, VolumeError
+from vemosaic.image_stages import CONFIDENCE, EMBEDDING, ImageStage
 from vemosaic.run_state import RunState
 from vemosaic.segmentation import (
-    confidence_steps,
-    embedding_steps,
     map_steps,
     statistics_steps,
 )
 from vemosaic.volumes.array_writing import SHARD
-from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish
 from vemosaic.volumes.pyramid import build_pyramid, levels
@@ -52,7 +53,7 @@ class ShardStages(RunState):
         ks = [c.k for c in found]
         with self.folder.stage("map", mark, [self.folder.clusters, path / "zarr.json"]):
             store = self.lay_out_map()
-            steps = self._map_steps(store, found, mark)
+            steps = self.map_steps(store, found, mark)
             shards = units(self.first.working.shape, store.shard)
             self._carry_out("map", mark, shards, steps)
             recorded = steps.ledger.recorded(shards)
@@ -61,10 +62,15 @@ class ShardStages(RunState):
             )
             store.finish(
                 recorded,
-                default_k=PREFERRED_K if PREFERRED_K in ks else ks[len(ks) // 2],
+                default_k=self._shown_first(ks),
                 colours={k: palette(k) for k in ks},
             )
             self._write_clusters(found, [steps.ledger.facts(shard) for shard in shards])
+
+    def _shown_first(self, ks: Sequence[int]) -> int:
+        """Choose the map that viewers show first: of the suggested k, or the one nearest to it; else nearest to 8."""
+        suggested = (self.folder.record.get("suggested_k") or {}).get("k", PREFERRED_K)
+        return min(ks, key=lambda k: (abs(k - suggested), k))
 
     def map_is_done(self) -> bool:
         """Tell whether the map is finished and every file of it as it was written."""
@@ -108,41 +114,34 @@ class ShardStages(RunState):
 
     def embed(self) -> None:
         """Store the embedding of every voxel, ``(c, z, y, x)`` float16."""
-        path, mark = self.folder.embedding, self._mark("embed")
-        if self.folder.is_done("embed", mark) and _is_whole(path):
-            return
-        embedder, volume = self.embedder(), self.first.working
-        with self.folder.stage("embed", mark, [path / "zarr.json"]):
-            self._take_up(path, mark)
-            store = EmbeddingStore.create(path, channels=embedder.channels, shape=volume.shape)
-            steps, shards = self._embed_steps(store, embedder, mark), units(volume.shape, store.shard)
-            self._carry_out("embed", mark, shards, steps)
-            store.finish(
-                steps.ledger.recorded(shards), voxel_size=volume.known_voxel_size(), translation=volume.translation
-            )
+        self._make_image(EMBEDDING)
 
     def rate(self) -> None:
         """Store how sure the cluster of every voxel is, a channel for each k, ``(c, z, y, x)`` uint8."""
-        path, mark = self.folder.confidence, self._mark("confidence")
-        if self.folder.is_done("confidence", mark) and _is_whole(path):
+        self._make_image(CONFIDENCE)
+
+    def _make_image(self, stage: ImageStage) -> None:
+        path, mark, volume = stage.place(self.folder), self._mark(stage.name), self.first.working
+        if self.folder.is_done(stage.name, mark) and _is_whole(path):
             return
-        found, volume = self.clusterings(), self.first.working
-        with self.folder.stage("confidence", mark, [path / "zarr.json"]):
+        image = stage.image(self)
+        with self.folder.stage(stage.name, mark, [path / "zarr.json"]):
             self._take_up(path, mark)
-            store = EmbeddingStore.create(path, channels=len(found), shape=volume.shape, dtype=np.uint8)
-            steps, shards = self._confidence_steps(store, found, mark), units(volume.shape, store.shard)
-            self._carry_out("confidence", mark, shards, steps)
+            store = image.store(path, volume.shape)
+            steps = image.steps(store, stage.ledger(self, store, mark))
+            shards = units(volume.shape, store.shard)
+            self._carry_out(stage.name, mark, shards, steps)
             store.finish(
                 steps.ledger.recorded(shards),
                 voxel_size=volume.known_voxel_size(),
                 translation=volume.translation,
-                name="confidence",
-                channels=[f"k = {c.k}" for c in found],
+                name=path.name.removesuffix(".ome.zarr"),
+                channels=image.names,
             )
 
     def _follow_all(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> list[Streamable]:
         """Bring clusterings of the sample one step nearer to all voxels, whose sums are found shard by shard."""
-        steps = self._stream_steps(embedder, begun, mark)
+        steps = self.stream_steps(embedder, begun, mark)
         shards = units(self.first.working.shape, SHARD)
         self._carry_out("stream", mark, shards, steps)
         parts = (Statistics.from_bytes(self._statistics_file(unit).read_bytes()) for unit in shards)
@@ -158,20 +157,7 @@ class ShardStages(RunState):
         """
         if self._mark(stage) != mark:
             raise OutputError(self.folder.path, f"its stage {stage!r} is now made with other settings", "run it again")
-        volume = self.first.working
-        if stage == "stream":
-            begun = self.clusterings(self.folder.begun_centres)
-            return self._stream_steps(self.describer(self.folder.begun_centres), begun, mark)  # type: ignore[arg-type]
-        if stage == "embed":
-            embedder = self.embedder()
-            stored = EmbeddingStore.join(self.folder.embedding, embedder.channels, volume.shape)
-            return self._embed_steps(stored, embedder, mark)
-        found = self.clusterings()
-        if stage == "confidence":
-            rated = EmbeddingStore.join(self.folder.confidence, len(found), volume.shape, dtype=np.uint8)
-            return self._confidence_steps(rated, found, mark)
-        pyramid = levels(volume.shape, volume.known_voxel_size(), volume.translation)
-        return self._map_steps(LabelStore(self.folder.segmentation, [c.k for c in found], pyramid, SHARD), found, mark)
+        return STAGES[stage].open(self, mark)
 
     def _carry_out(self, stage: str, mark: str, shards: Sequence[Unit], steps: Steps[Any, Any]) -> None:
         """Carry out a stage that is made of shards, here or wherever its steps can be opened."""
@@ -180,9 +166,9 @@ class ShardStages(RunState):
 
     def _mark(self, stage: str) -> str:
         """Return the fingerprint of a stage that is made of shards."""
-        if stage == "stream":
+        before = STAGES[stage].before
+        if before is None:
             return self._fit_mark()
-        before = {"map": "fit", "confidence": "fit", "embed": "train"}[stage]
         return fingerprint(stage, self.folder.digest(before), self._about_embedding())
 
     def _fit_mark(self) -> str:
@@ -193,44 +179,24 @@ class ShardStages(RunState):
         )  # fmt: skip
 
     def _map_ledger(self, store: LabelStore, mark: str) -> Ledger:
-        return Ledger(
-            self.folder.progress,
-            "map",
-            mark,
-            owns=lambda unit: [file for k in store.ks for file in store.files(k, 0, unit.origin, unit.shape)],
-            root=self.folder.path,
-        )
+        def owns(unit: Unit) -> list[Path]:
+            return [file for k in store.ks for file in store.files(k, 0, unit.origin, unit.shape)]
 
-    def _map_steps(self, store: LabelStore, found: Sequence[Clustering], mark: str) -> Steps[Any, Any]:
+        return self._ledger("map", mark, owns)
+
+    def map_steps(self, store: LabelStore, found: Sequence[Clustering], mark: str) -> Steps[Any, Any]:
+        """Steps that write the clusters found into a store that is laid out."""
         ledger = self._map_ledger(store, mark)
         return map_steps(self.describer(), self.first.working, found, store, ledger, mask=self.first.mask)
 
-    def _embed_steps(self, store: EmbeddingStore, embedder: Embedder, mark: str) -> Steps[Any, Any]:
-        return embedding_steps(embedder, self.first.working, store, self._image_ledger("embed", store, mark))
-
-    def _confidence_steps(self, store: EmbeddingStore, found: Sequence[Clustering], mark: str) -> Steps[Any, Any]:
-        ledger = self._image_ledger("confidence", store, mark)
-        return confidence_steps(self.describer(), self.first.working, found, store, ledger, mask=self.first.mask)
-
-    def _image_ledger(self, stage: str, store: EmbeddingStore, mark: str) -> Ledger:
-        return Ledger(
-            self.folder.progress,
-            stage,
-            mark,
-            owns=lambda unit: store.files(unit.origin, unit.shape),
-            root=self.folder.path,
-        )
-
-    def _stream_steps(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> Steps[Any, Any]:
-        ledger = Ledger(
-            self.folder.progress,
-            "stream",
-            mark,
-            owns=lambda unit: [self._statistics_file(unit)],
-            root=self.folder.path,
-        )
+    def stream_steps(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> Steps[Any, Any]:
+        """Steps that sum up what all voxels have to say of clusterings of the sample."""
+        ledger = self._ledger("stream", mark, lambda unit: [self._statistics_file(unit)])
         volume, mask = self.first.working, self.first.mask
         return statistics_steps(embedder, volume, begun, ledger, self._statistics_file, mask=mask)
+
+    def _ledger(self, stage: str, mark: str, owns: Callable[[Unit], Sequence[Path]]) -> Ledger:
+        return Ledger(self.folder.progress, stage, mark, owns=owns, root=self.folder.path)
 
     def _statistics_file(self, unit: Unit) -> Path:
         return self.folder.progress / "statistics" / f"{unit.name}.npz"
@@ -264,6 +230,42 @@ class ShardStages(RunState):
     def _is_begun(self, store: Path, mark: str) -> bool:
         begun = self._begun(store)
         return begun.exists() and begun.read_bytes() == mark.encode()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that is made of shards.
+
+    Attributes
+    ----------
+    name
+        Of the stage, in records and for listeners.
+    before
+        The stage whose result it is made from; None for a part of `fit`, which has its fingerprint.
+    open
+        Makes its steps, in whatever process, from the run and the stage's fingerprint; where they write is laid out.
+    """
+
+    name: str
+    before: str | None
+    open: Callable[[ShardStages, str], Steps[Any, Any]]
+
+
+def _open_stream(run: ShardStages, mark: str) -> Steps[Any, Any]:
+    begun = run.clusterings(run.folder.begun_centres)
+    return run.stream_steps(run.describer(run.folder.begun_centres), begun, mark)  # type: ignore[arg-type]
+
+
+def _open_map(run: ShardStages, mark: str) -> Steps[Any, Any]:
+    volume, found = run.first.working, run.clusterings()
+    pyramid = levels(volume.shape, volume.known_voxel_size(), volume.translation)
+    return run.map_steps(LabelStore(run.folder.segmentation, [c.k for c in found], pyramid, SHARD), found, mark)
+
+
+STAGES: dict[str, Stage | ImageStage] = {
+    stage.name: stage
+    for stage in (Stage("stream", None, _open_stream), Stage("map", "fit", _open_map), EMBEDDING, CONFIDENCE)
+}
 
 
 @dataclass(frozen=True)

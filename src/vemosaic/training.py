@@ -2,7 +2,8 @@
 
 Everything random is a function of the seed and the step, so that a checkpoint needs no generator states: parameters,
 the optimiser's moments and the step are all there is. Several processes train as one (`vemosaic.distributed`): each
-draws the same batch and computes its part of it.
+draws the same batch and computes its part of it. A GPU is given its work ahead: the loop waits for it only where losses
+are logged or saved.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,19 +26,20 @@ from torch import Tensor
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.blocks.files import write_atomically
 from vemosaic.blocks.records import fingerprint
+from vemosaic.devices import Precision, arithmetic, computed_on, for_training, resident_bytes
 from vemosaic.distributed import ALONE, Ranks
 from vemosaic.errors import SettingsError
 from vemosaic.held_signal import HeldSignal
-from vemosaic.models.cihs import HyperbolicVAE
 from vemosaic.models.model import Model, build, new_card
 from vemosaic.models.settings import ModelSettings, Optimiser
 from vemosaic.models.vae import VAE
-from vemosaic.objectives import loss_terms
+from vemosaic.objectives import Inputs, draw_inputs, loss_terms
 from vemosaic.patches import PatchSampler
+from vemosaic.repeated_step import RepeatedStep, Results, cuda_graph
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Volume
 
-ANCHORS_ON_CPU = 60_000  # in all: minutes on two cores
+ANCHORS_ON_CPU = 120_000  # in all: minutes on two cores
 ANCHORS_ON_GPU = 2_000_000  # for each volume, as in the paper
 CHECKPOINT_SECONDS = 30.0
 LOGGED_STEPS = 1000  # at most, so that long trainings have no long log
@@ -67,6 +69,7 @@ def train(
     anchors: int | None = None,
     seed: int = 1,
     device: torch.device | str = "cpu",
+    precision: Precision = "auto",
     masks: Sequence[Volume | None] | None = None,
     checkpoint: Path | None = None,
     ranks: Ranks = ALONE,
@@ -86,6 +89,8 @@ def train(
         Of the weights, the patches and the latent noise.
     device
         Where to compute.
+    precision
+        Of the networks (`vemosaic.devices`); weights, moments and losses are float32.
     masks
         For each volume where anchors may lie, or None.
     checkpoint
@@ -108,8 +113,8 @@ def train(
     Raises
     ------
     SettingsError
-        If the budget is less than one batch, there are more processes than anchors in a batch, or they do not see the
-        same.
+        If the budget is less than one batch, the device has no such precision, there are more processes than anchors
+        in a batch, or they do not see the same.
     VolumeError
         If a volume is too small, or its mask leaves no voxel.
     """
@@ -119,33 +124,47 @@ def train(
     batch = settings.optimiser.batch
     check_budget(budget, batch)
     _check_count(ranks, batch)
+    arithmetic(precision, device)
+    precision = for_training(precision, device)
     steps = round(budget / batch)
-    sampler = PatchSampler(volumes, intensities, settings.sampling, seed=seed, device=device, masks=masks)
+    sampler = PatchSampler(
+        volumes,
+        intensities,
+        settings.sampling,
+        seed=seed,
+        device=device,
+        masks=masks,
+        resident_bytes=resident_bytes(device),
+    )
     vae = build(settings, seed).to(device).train()
-    optimiser = torch.optim.Adam(vae.parameters(), lr=settings.optimiser.learning_rate, amsgrad=True)
+    optimiser = _optimiser(vae, settings.optimiser, device)
     length = None if settings.optimiser.schedule == "constant" else steps  # a longer training passes through a shorter
     about = fingerprint(
-        settings.model_dump(mode="json"), length, seed, device.type, [v.identity() for v in volumes],
+        settings.model_dump(mode="json"), length, seed, computed_on(device, precision), [v.identity() for v in volumes],
         [asdict(i) for i in intensities], [m.identity() if m else None for m in sampler.masks],
     )  # fmt: skip
     first, losses = (0, list[Losses]()) if checkpoint is None else _resume(checkpoint, about, steps, vae, optimiser)
     ranks.check_same(about, first)
 
+    def step_down(inputs: Inputs) -> Results:
+        terms = loss_terms(vae, inputs, settings.objective, ranks, precision)
+        optimiser.zero_grad(set_to_none=True)
+        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        ranks.sum_gradients(vae.parameters())
+        if settings.optimiser.clip:
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.optimiser.clip)
+        optimiser.step()
+        return {name: term.detach() for name, term in terms.items()}
+
+    carry_out = _repeated(step_down, optimiser, device, ranks)
     listen(StageStarted("train", steps * batch, first * batch, "anchor"))
     logged_every = math.ceil(steps / LOGGED_STEPS)
     saved = time.monotonic()
     with HeldSignal(signal.SIGTERM) as sigterm:
         for step in range(first, steps):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(settings.optimiser, step, steps)
+            _set_rate(optimiser, learning_rate(settings.optimiser, step, steps))
             generator = torch.Generator(device).manual_seed(_noise_seed(seed, step))
-            terms = loss_terms(vae, sampler.batch(step, batch), settings.objective, generator, ranks)
-            optimiser.zero_grad(set_to_none=True)
-            terms["loss"].backward()  # type: ignore[no-untyped-call]
-            ranks.sum_gradients(vae.parameters())
-            if settings.optimiser.clip:
-                torch.nn.utils.clip_grad_norm_(vae.parameters(), settings.optimiser.clip)
-            optimiser.step()
+            terms = carry_out(draw_inputs(vae, sampler.batch(step, batch), settings.objective, generator))
             last = step == steps - 1
             if step % logged_every == 0 or last:
                 values = ranks.totals(terms)
@@ -191,6 +210,42 @@ def _check_count(ranks: Ranks, batch: int) -> None:
         )
 
 
+def _optimiser(vae: VAE, settings: Optimiser, device: torch.device) -> torch.optim.Adam:
+    """Adam with amsgrad; on a GPU in one kernel, its learning rate on the device, so that a CUDA graph can hold it."""
+    if device.type != "cuda":
+        return torch.optim.Adam(vae.parameters(), lr=settings.learning_rate, amsgrad=True)
+    rate = torch.tensor(settings.learning_rate, device=device)
+    return torch.optim.Adam(vae.parameters(), lr=rate, amsgrad=True, fused=True)
+
+
+def _repeated(
+    step: Callable[[Inputs], Results], optimiser: torch.optim.Adam, device: torch.device, ranks: Ranks
+) -> Callable[[Inputs], Results]:
+    """Have a GPU replay the step where no other process takes part in it."""
+    if device.type != "cuda" or ranks.count > 1:
+        return step
+    record = cuda_graph(device)
+
+    def capture(call: Callable[[], Results]) -> Callable[[], Results]:
+        (group,) = optimiser.param_groups
+        group["capturable"] = True  # else Adam refuses; all the time, it would complain of steps that are not recorded
+        try:
+            return record(call)
+        finally:
+            group["capturable"] = False
+
+    return RepeatedStep(step, capture)
+
+
+def _set_rate(optimiser: torch.optim.Adam, rate: float) -> None:
+    """Set the learning rate; one that lies on the device stays where it is."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 def learning_rate(optimiser: Optimiser, step: int, steps: int) -> float:
     """Learning rate of a step: a linear warm-up times the schedule."""
     rate = optimiser.learning_rate * min(1.0, (step + 1) / max(1, optimiser.warm_up))
@@ -209,7 +264,7 @@ def _check_finite(values: dict[str, float], step: int) -> None:
 
 
 def _save_checkpoint(
-    path: Path, about: str, step: int, losses: list[Losses], vae: VAE | HyperbolicVAE, optimiser: torch.optim.Adam
+    path: Path, about: str, step: int, losses: list[Losses], vae: VAE, optimiser: torch.optim.Adam
 ) -> None:
     """Write parameters, moments and step, whole or not at all."""
     tensors = {f"model.{name}": tensor for name, tensor in vae.state_dict().items()}
@@ -225,9 +280,7 @@ def _save_checkpoint(
     write_atomically(path, save(tensors, header))
 
 
-def _resume(
-    path: Path, about: str, steps: int, vae: VAE | HyperbolicVAE, optimiser: torch.optim.Adam
-) -> tuple[int, list[Losses]]:
+def _resume(path: Path, about: str, steps: int, vae: VAE, optimiser: torch.optim.Adam) -> tuple[int, list[Losses]]:
     """Load a checkpoint of the same training, if there is one; return the next step and the losses so far.
 
     One that is beyond the last step is of a longer training, and of no use here.

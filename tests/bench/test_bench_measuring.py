@@ -11,6 +11,7 @@ from bench_presets import SMALL
 
 import vemosaic.bench.embedding
 from vemosaic.bench import BENCHMARKS, measure
+from vemosaic.bench.measuring import public_name
 from vemosaic.errors import SettingsError
 from vemosaic.models.han2022 import Encoder as PaperEncoder
 from vemosaic.presets import preset
@@ -75,6 +76,7 @@ def test_io(source: str, modest: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_views_at_the_working_voxel_size(source: str) -> None:
     views = measure("views", source, (8.0,), 16.0, 0.0)
+    assert views["volume"] == Path(source).name
     assert views["shape"] == [6, 10, 15]
     assert views["voxels"] == 2000
     assert views["largest_difference"] < 1e-5
@@ -104,3 +106,18 @@ def test_dense_benchmarks_refuse_such_presets(what: str, source: str, modest: py
 def test_unknown_benchmark_names_those_there_are() -> None:
     with pytest.raises(SettingsError, match=f"no benchmark 'sleep'; choose one of {', '.join(BENCHMARKS)}"):
         measure("sleep")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/home/somebody/data/cell.ome.zarr/", "cell.ome.zarr"),
+        ("cell.tif", "cell.tif"),
+        ("../data/cell.h5:/volumes/raw", "cell.h5:/volumes/raw"),
+        ("file:///data/cell.n5", "cell.n5"),
+        ("s3://bucket/cell.zarr/em", "s3://bucket/cell.zarr/em"),
+        ("https://host/cell.zarr", "https://host/cell.zarr"),
+    ],
+)
+def test_results_name_a_volume_and_not_where_it_lies(source: str, name: str) -> None:
+    assert public_name(source) == name

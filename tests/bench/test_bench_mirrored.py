@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +48,27 @@ def test_temporary_data_are_removed_even_after_an_error(tmp_path: Path) -> None:
         (folder / "file").touch()
         raise KeyboardInterrupt
     assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_temporary_data_are_removed_even_where_two_signals_come(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit(1)
+
+    def interrupted(folder: Path, **more: Any) -> None:
+        signal.raise_signal(number)
+        rmtree(folder, **more)
+
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    signal.signal(number, end)
+    with pytest.raises(SystemExit), scratch(tmp_path, 10) as folder:
+        (folder / "file").touch()
+        signal.raise_signal(number)
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(number) is end
 
 
 def test_too_little_space_is_told_before(tmp_path: Path) -> None:

@@ -20,6 +20,13 @@ VOLUME = np.arange(12 * 5 * 7, dtype=np.uint8).reshape(12, 5, 7)
 UNITS = units(VOLUME.shape, (2, 5, 4))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def brief_pauses():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vemosaic.blocks.work.PAUSE", 0.01)
+        yield
+
+
 class Stage:
     """Triples a volume, one file for each unit, and notes what it is asked to do; ``fault`` may interfere."""
 

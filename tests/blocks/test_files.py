@@ -5,6 +5,7 @@ import os
 import pytest
 
 from vemosaic.blocks import FileStamp, disk_errors, stamp, write_atomically
+from vemosaic.blocks.files import differing, filter_in_parallel
 from vemosaic.errors import OutputError
 
 
@@ -52,3 +53,37 @@ def test_a_file_in_place_of_a_folder_is_one_line(tmp_path):
 def test_other_exceptions_pass(tmp_path):
     with pytest.raises(ZeroDivisionError), disk_errors(tmp_path):
         1 / 0  # noqa: B018
+
+
+def test_items_are_chosen_in_order_and_few_at_a_time():
+    taken = 0
+
+    def items():
+        nonlocal taken
+        for number in range(100_000):
+            taken += 1
+            yield number
+
+    chosen = filter_in_parallel(lambda number: number % 3 == 0, items())
+    assert [next(chosen) for _ in range(5)] == [0, 3, 6, 9, 12]
+    assert taken < 1000
+    chosen.close()
+    assert list(filter_in_parallel(lambda number: number % 2 == 1, range(1000))) == list(range(1, 1000, 2))
+    assert list(filter_in_parallel(bool, [])) == []
+
+
+def test_what_goes_wrong_while_choosing_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        list(filter_in_parallel(lambda number: 1 // (number - 500) > 5, range(1000)))
+
+
+def test_missing_and_changed_files_differ(tmp_path):
+    stamps = {}
+    for number in range(60):
+        file = tmp_path / f"{number:02d}"
+        file.write_bytes(bytes([number]))
+        stamps[file] = stamp(file)
+    assert differing(stamps) == []
+    (tmp_path / "50").unlink()
+    (tmp_path / "07").write_bytes(b"x")
+    assert differing(stamps) == [tmp_path / "07", tmp_path / "50"]

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vemosaic.blocks import Unit, units
+from vemosaic.blocks.grid import unit_at
 
 SIZES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -23,6 +24,7 @@ def test_units_come_in_c_order_with_names_of_their_own(shape, unit_shape):
     assert [unit.index for unit in cut] == sorted(unit.index for unit in cut)
     assert len({unit.name for unit in cut}) == len(cut)
     assert sum(unit.voxels for unit in cut) == np.prod(shape)
+    assert [unit_at(number, shape, unit_shape) for number in range(len(cut))] == cut
 
 
 def test_the_last_units_are_clipped():

@@ -37,7 +37,8 @@ def clustering_of(family: type[Clustering], k: int, channels: int, seed: int) ->
     centres = (rng.uniform(-1, 1, (k, channels)) / channels).astype(np.float32)
     if family is Consensus:
         fine = (rng.uniform(-1, 1, (3 * k, channels)) / channels).astype(np.float32)
-        return Consensus.of(fine, rng.uniform(1, 9, 3 * k), rng.permutation(np.arange(3 * k) % k + 1).astype(np.uint8))
+        numbers = rng.permutation(np.arange(3 * k) % k + 1).astype(np.uint8)
+        return Consensus.of(fine, rng.uniform(1, 9, 3 * k), numbers, np.sort(rng.uniform(0, 1, 3 * k - 1))[::-1].copy())
     if family is not Mixture:
         return family(centres)  # type: ignore[call-arg]
     whitening = np.triu(rng.normal(size=(k, channels, channels)), 1)

@@ -40,8 +40,8 @@ def test_it_has_what_was_asked_for(phantom):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_organelles_take_realistic_shares_of_the_volume(seed):
-    phantom = phantom_cell(seed=seed)
+def test_organelles_take_realistic_shares_of_the_volume(phantom, seed):
+    phantom = phantom_cell(seed=seed) if seed else phantom
     share = {name: mask.mean() for name, mask in phantom.masks.items()}
     assert 0.14 < share["nucleus"] < 0.21
     assert 0.06 < share["mitochondria"] < 0.11
@@ -152,7 +152,9 @@ def local_texture(raw):
 
 
 def test_local_texture_tells_the_classes_apart(phantom, classes):
-    features = StandardScaler().fit_transform(local_texture(phantom.raw))
+    middle = slice(24, 72)
+    features = StandardScaler().fit_transform(local_texture(phantom.raw[middle]))
+    classes = classes[middle]
     left = (np.indices(classes.shape)[2] < 80).ravel()
     rng = np.random.default_rng(0)
     learn, hold = (rng.choice(np.flatnonzero(side), 20_000, replace=False) for side in (left, ~left))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vemosaic.evaluation.majority import AxisOverlap, majority
@@ -70,7 +70,6 @@ def test_half_a_voxel_is_enough_for_a_mask_and_ties_go_to_the_earlier_class():
     assert majority(labels, weights).item() == 0
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2.0, 3.0, 1.6, 16 / 15]))
 def test_majority_agrees_with_the_sum_over_voxels(seed, ratio):
     rng = np.random.default_rng(seed)

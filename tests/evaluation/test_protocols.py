@@ -84,7 +84,7 @@ def test_a_cell_with_nothing_to_score_is_said(shape: tuple[int, int, int], strid
         WHOLE_CELL.places(shape, stride)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_scope_counts_just_its_voxels(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))

@@ -134,7 +134,7 @@ def test_several_label_images_inside_are_asked_about(tmp_path, labels):
         open_reference([image], lattice(labels.shape))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_voxel_is_the_same_in_whatever_box_it_is_asked_for(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

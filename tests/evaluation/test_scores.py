@@ -209,7 +209,7 @@ def test_scores_are_bounded_and_plain_json(table):
         assert values["best_cluster_dice"] <= values["best_union_dice"] + 1e-12 <= 1 + 2e-12
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(3, 9))
 def test_evaluate_streams_and_agrees_with_the_whole(block):
     rng = np.random.default_rng(0)

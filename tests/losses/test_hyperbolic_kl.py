@@ -38,7 +38,7 @@ def slow_log_density(z: Tensor, mean: Tensor, scale: Tensor) -> float:
     return total - (len(z) - 1) * math.log(math.sinh(r) / r)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 8)), st.integers(0, 2**31))
 def test_equals_its_slow_twin(shape: tuple[int, int, int], seed: int) -> None:
     mean, scale, sample = posterior(shape, seed)

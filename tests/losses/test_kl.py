@@ -23,7 +23,7 @@ def draw(shape: tuple[int, ...], seed: int) -> tuple[Tensor, Tensor]:
 shapes = st.tuples(*[st.integers(1, 4)] * 3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shapes, st.integers(0, 2**31))
 def test_equals_its_slow_twin(shape: tuple[int, int, int], seed: int) -> None:
     mean, scale = draw(shape, seed)
@@ -34,7 +34,7 @@ def test_equals_its_slow_twin(shape: tuple[int, int, int], seed: int) -> None:
     assert kl_divergence(mean, scale).item() == pytest.approx(total / (shape[0] * shape[2]), rel=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shapes, st.integers(0, 2**31))
 def test_is_the_divergence_of_the_posterior_from_the_standard_normal(shape: tuple[int, int, int], seed: int) -> None:
     mean, scale = draw(shape, seed)

@@ -61,7 +61,7 @@ scales = st.floats(0.2, 10)
 margins = st.floats(-1, 3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes, st.integers(0, 2**31), st.floats(0.01, 5), scales, scales, margins)
 def test_equals_its_slow_twin(
     shape: tuple[int, int, int], seed: int, spread: float, alpha: float, beta: float, margin: float
@@ -71,7 +71,7 @@ def test_equals_its_slow_twin(
     assert multi_similarity(semantic, alpha, beta, margin).item() == pytest.approx(expected, rel=1e-8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shapes, st.integers(0, 2**31), scales, scales, margins)
 def test_equals_pytorch_metric_learning_with_minus_the_distance_as_similarity(
     shape: tuple[int, int, int], seed: int, alpha: float, beta: float, margin: float

@@ -20,7 +20,7 @@ def slow_reconstruction(patches: Tensor, reconstructed: Tensor) -> float:
     return total / (samples * depth * height * width)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.tuples(*[st.integers(1, 3)] * 5),
     st.integers(0, 2**31),

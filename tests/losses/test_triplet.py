@@ -24,7 +24,7 @@ def slow_triplet(positive: Tensor, negative: Tensor, margin: float, valid: Tenso
     return sum(hinges) / len(hinges) if hinges else 0.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 20), st.integers(1, 8), st.integers(0, 2**31), st.floats(0, 2))
 def test_equals_pytorch_metric_learning(count: int, dimension: int, seed: int, margin: float) -> None:
     points = draw((3 * count, dimension), seed)
@@ -36,7 +36,7 @@ def test_equals_pytorch_metric_learning(count: int, dimension: int, seed: int, m
     assert found == pytest.approx(expected, rel=1e-8)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 20), st.integers(0, 2**31))
 def test_leaves_out_what_is_not_valid(count: int, seed: int) -> None:
     positive, negative = draw((count,), seed).abs(), draw((count,), seed + 1).abs()

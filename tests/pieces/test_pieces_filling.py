@@ -10,7 +10,7 @@ from vemosaic.pieces import select
 
 
 @given(case=small_cases(), data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_what_is_selected_from_a_voxel_is_what_the_index_has(case, data):
     labels, block_shape, connectivity = case
     if not labels.any():

@@ -9,7 +9,7 @@ from vemosaic.errors import SettingsError
 
 
 @given(case=small_cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_the_blocks_the_pieces_are_those_of_cc3d_on_the_whole(case):
     labels, block_shape, connectivity = case
     index = index_in_memory(labels, block_shape, connectivity)
@@ -19,7 +19,7 @@ def test_whatever_the_blocks_the_pieces_are_those_of_cc3d_on_the_whole(case):
 
 
 @given(case=small_cases())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_all_that_is_told_of_a_piece_is_what_its_mask_tells(case):
     labels, block_shape, connectivity = case
     index = index_in_memory(labels, block_shape, connectivity)
@@ -36,7 +36,7 @@ def test_all_that_is_told_of_a_piece_is_what_its_mask_tells(case):
 
 
 @given(case=small_cases(), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_updated_index_is_that_of_the_changed_labels_and_undone_that_of_the_first(case, data):
     labels, block_shape, connectivity = case
     first = index_in_memory(labels, block_shape, connectivity)

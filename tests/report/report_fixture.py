@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class MadeRun:
     labels: dict[int, npt.NDArray[np.uint8]]
 
 
+@cache
 def make_cell(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """A nucleus, striped mitochondria and noise, with their classes."""
     rng = np.random.default_rng(seed)
@@ -55,12 +57,16 @@ def make_cell(seed: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     classes[nucleus] = 2
     image[nucleus] = (95 + 25 * ndimage.gaussian_filter(rng.normal(size=SHAPE), 3) / 0.03)[nucleus]
     image += rng.normal(scale=9, size=SHAPE)
-    return np.clip(image, 0, 255).astype(np.uint8), classes
+    cell = np.clip(image, 0, 255).astype(np.uint8), classes
+    for array in cell:
+        array.flags.writeable = False  # many runs are of the same cell
+    return cell
 
 
-def make_embedding(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Eight texture measures of each voxel, (Z, Y, X, 8)."""
-    v = image.astype(np.float32)
+@cache
+def make_embedding(seed: int) -> npt.NDArray[np.float32]:
+    """Eight texture measures of each voxel of a cell, (Z, Y, X, 8)."""
+    v = make_cell(seed)[0].astype(np.float32)
     features = []
     for sigma in (1.5, 3.0):
         mean = ndimage.gaussian_filter(v, sigma)
@@ -97,7 +103,7 @@ def write_run(
     seed: int = 0,
 ) -> MadeRun:
     image, classes = make_cell(seed)
-    embedding = make_embedding(image)
+    embedding = make_embedding(seed)
     flat = embedding.reshape(-1, 8)
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(flat), 400, replace=False)

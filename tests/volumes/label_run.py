@@ -1,10 +1,11 @@
 """A small run in the manner of the real one, for tests to interrupt: map, pyramid, finish.
 
-As a program: ``python label_run.py FOLDER``; it appends the name of every unit computed to ``FOLDER/computed``.
+As a program: ``python label_run.py FOLDER UNITS``; it kills itself when it has computed so many units.
 """
 
+import os
+import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,13 @@ def truth(k: int) -> np.ndarray:
 
 
 class LabelRun:
-    """A run in ``folder``; ``finish`` after ``map_and_pyramid`` completes its store."""
+    """A run in ``folder``; ``finish`` after ``map_and_pyramid`` completes its store.
 
-    def __init__(self, folder: Path, fingerprint: str = "settings", pause: float = 0.0) -> None:
-        self.folder, self.fingerprint, self.pause = folder, fingerprint, pause
+    It is killed after the unit number `last`, if there is one.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str = "settings", last: int | None = None) -> None:
+        self.folder, self.fingerprint, self.last = folder, fingerprint, last
         self.store = LabelStore.create(
             folder / "segmentation.ome.zarr",
             ks=KS,
@@ -52,10 +56,9 @@ class LabelRun:
         wholes = {k: truth(k) for k in KS}
 
         def compute(unit, wholes):
-            time.sleep(self.pause)
+            if len(self.computed) == self.last:
+                os.kill(os.getpid(), signal.SIGKILL)
             self.computed.append(unit)
-            with (self.folder / "computed").open("a") as log:
-                log.write(f"{unit.name}\n")
             return {k: whole[unit.slices] for k, whole in wholes.items()}
 
         def write(unit, labels):
@@ -71,6 +74,4 @@ class LabelRun:
 
 
 if __name__ == "__main__":
-    run = LabelRun(Path(sys.argv[1]), pause=0.01)
-    run.map_and_pyramid()
-    run.finish()
+    LabelRun(Path(sys.argv[1]), last=int(sys.argv[2])).map_and_pyramid()

@@ -21,7 +21,7 @@ def noise(shape, dtype=np.uint8):
     return np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     shape=st.tuples(*[st.integers(1, 50)] * 3),
     shards=st.tuples(*[st.integers(1, 3)] * 3),

@@ -33,7 +33,7 @@ def by_the_definition(image: np.ndarray, factors: tuple[float, float, float], sh
     return averaged
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHAPES, FACTORS, st.integers(0, 9))
 def test_same_as_the_definition(shape, factors, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
@@ -41,7 +41,7 @@ def test_same_as_the_definition(shape, factors, seed: int) -> None:
     np.testing.assert_allclose(whole(array), by_the_definition(image, factors, array.shape), rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SHAPES, FACTORS, st.data())
 def test_any_box_has_the_bits_of_the_whole(shape, factors, data: st.DataObject) -> None:
     image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
@@ -61,14 +61,14 @@ def test_slabs_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert whole(array).tobytes() == expected.tobytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SHAPES, FACTORS, st.integers(0, 65535))
 def test_constants_stay(shape, factors, value: int) -> None:
     array = AreaAveraged(np.full(shape, value, np.uint16), factors)
     np.testing.assert_allclose(whole(array), value, rtol=1e-7)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.tuples(*[st.integers(1, 4)] * 3), st.tuples(*[st.integers(1, 4)] * 3))
 def test_whole_factors_keep_the_mean(out, factors) -> None:
     image = np.random.default_rng(2).integers(0, 256, np.multiply(out, factors), dtype=np.uint8)

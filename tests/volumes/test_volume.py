@@ -42,7 +42,7 @@ sides = st.tuples(*[st.integers(1, 7)] * 3)
 reaches = st.tuples(*[st.tuples(st.integers(0, 20), st.integers(0, 20))] * 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sides, reaches)
 def test_what_lies_outside_is_mirrored_at_any_distance(shape: Shape, reach: tuple[tuple[int, int], ...]) -> None:
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -54,7 +54,7 @@ def test_what_lies_outside_is_mirrored_at_any_distance(shape: Shape, reach: tupl
     assert read.flags.c_contiguous
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sides, st.tuples(*[st.integers(-25, 25)] * 3), st.tuples(*[st.integers(1, 12)] * 3))
 def test_any_box_is_a_part_of_the_mirrored_whole(shape: Shape, origin: Shape, size: Shape) -> None:
     image = np.random.default_rng(1).normal(size=shape).astype(np.float32)

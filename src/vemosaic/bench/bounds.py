@@ -6,10 +6,13 @@ https://doi.org/10.1145/1498765.1498785).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from vemosaic.bench.peaks import Peaks
+import torch
+
+from vemosaic.bench.peaks import Peaks, promised
+from vemosaic.devices import Arithmetic
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,26 @@ class Cost:
         """Return the cost of one item where this is that of so many."""
         return Cost(self.flops / items, self.traffic / items, self.read / items, self.written / items)
 
+    def narrowed(self, arithmetic: Arithmetic) -> Cost:
+        """Return the cost of the same convolutions and products, counted in float32, in an arithmetic."""
+        return replace(self, traffic=self.traffic / 2) if arithmetic == "bfloat16" else self
+
     def seconds(self, peaks: Peaks) -> dict[str, float]:
         """Return the least time that each resource needs; the disk only where it was tried."""
         least = {"arithmetic": self.flops / peaks.flops, "memory traffic": self.traffic / peaks.traffic}
         if peaks.read is not None and peaks.written is not None:
             least["disk"] = self.read / peaks.read + self.written / peaks.written
         return least
+
+
+def beside_promised(rate: float, cost: Cost, device: torch.device, items: str = "voxels") -> dict[str, Any]:
+    """Hold a measured rate against what the data sheet of a GPU allows, as `bounded` does; nothing without one."""
+    peaks = promised(device)
+    if peaks is None:
+        return {}
+    facts = bounded(rate, cost, peaks, items)
+    told = ("bound", f"bound_{items}_per_second", "share_of_bound")
+    return {"data_sheet": {**{name: facts[name] for name in told}, **peaks.to_json()}}
 
 
 def bounded(rate: float, cost: Cost, peaks: Peaks, items: str = "voxels") -> dict[str, Any]:

@@ -36,7 +36,7 @@ def bench_cluster(conditions: Conditions) -> dict[str, Any]:
     z, y, x = (-r for r in described.reach)
     depth, height, width = (n + 2 * r for n, r in zip(tile.shape, described.reach, strict=True))
     grown = Unit(tile.index, (z, y, x), (depth, height, width))
-    semantic = plain.tile(plain.read(volume, grown), grown.origin)
+    semantic = plain.semantic(plain.normalised(plain.read(volume, grown)), grown.origin)
     embedding = smooth(words.encode(semantic), described.taps)
     clusterings = random_clusterings(embedding)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ import torch
 
 from vemosaic.blocks.executors import Executor, InProcess
 from vemosaic.clustering import Words
+from vemosaic.devices import Arithmetic, Precision, arithmetic
 from vemosaic.embedding import Embedder
 from vemosaic.errors import SettingsError
 from vemosaic.models.model import Model, build, load_model
@@ -50,6 +51,8 @@ class Conditions:
         A model to map with; an untrained one where None.
     memory
         Most bytes that a map may hold; None for any.
+    precision
+        Of the networks.
     """
 
     volume: Volume
@@ -61,6 +64,12 @@ class Conditions:
     teams: Teams = field(default_factory=lambda: ALONE)
     trained: Path | None = None
     memory: int | None = None
+    precision: Precision = "auto"
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """What the networks compute in."""
+        return arithmetic(self.precision, self.device)
 
     def model(self) -> Model:
         """Return the model that is measured, which must have a dense view.
@@ -81,10 +90,8 @@ class Conditions:
 
     def embedders(self, volume: Volume | None = None) -> tuple[Embedder, Embedder]:
         """Return the model ready for a volume: plain, and with the words and the smoothing of a run."""
-        plain = Embedder.of(self.model(), volume or self.volume)
-        return plain, Embedder(
-            plain.model, plain.intensity, random_words(plain.channels), Settings().smoothing, plain.depth
-        )
+        plain = Embedder.of(self.model(), volume or self.volume, precision=self.precision)
+        return plain, replace(plain, words=random_words(plain.channels), smoothing=Settings().smoothing)
 
 
 def random_words(channels: int) -> Words:

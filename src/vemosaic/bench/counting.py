@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vemosaic.bench.bounds import Cost
+from vemosaic.devices import arithmetic
 from vemosaic.embedding import Embedder
 from vemosaic.models.default import Encoder
 from vemosaic.volumes.volume import Shape
@@ -74,7 +75,7 @@ def embedding_cost(embedder: Embedder, shape: Sequence[int]) -> Cost:
     assert isinstance(encoder, Encoder)
     grown = [n + 2 * r for n, r in zip(shape, embedder.reach, strict=True)]
     convolutions = sum((layer.cost for layer in dense_layers(encoder, grown)), Cost())
-    return convolutions + describing_cost(embedder, shape)
+    return convolutions.narrowed(arithmetic(embedder.precision, embedder.device)) + describing_cost(embedder, shape)
 
 
 def describing_cost(embedder: Embedder, shape: Sequence[int]) -> Cost:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from vemosaic.bench.bounds import Cost, bounded
+from vemosaic.bench.bounds import Cost, beside_promised, bounded
 from vemosaic.bench.conditions import Conditions
 from vemosaic.bench.counting import Layer, counted, dense_layers, embedding_cost
 from vemosaic.bench.peaks import Peaks, best_time, measure_peaks
@@ -60,25 +60,28 @@ def bench_embed(conditions: Conditions) -> dict[str, Any]:
     jobs = [dense_job(plain, volume, box), dense_job(described, volume, box), theirs]
     rate, described_rate, paper_rate = rates(jobs, conditions.seconds, device)
     peaks = peaks_before.best(measure_peaks(device))
+    reached = peaks.of(conditions.arithmetic)
     encoder = plain.model.encoder
     assert isinstance(encoder, Encoder)
     tile = first_tiles(volume)
     return {
-        **bounded(rate, box_cost(plain, box), peaks),
+        **bounded(rate, box_cost(plain, box), reached),
+        **beside_promised(rate, box_cost(plain, box), device),
         "described_voxels_per_second": described_rate,
-        "described": bounded(described_rate, box_cost(described, box), peaks),
+        "described": bounded(described_rate, box_cost(described, box), reached),
         "paper_voxels_per_second": paper_rate,
         "ratio": rate / paper_rate,
         "words": Settings().words,
         "smoothing": described.smoothing,
         "device": device.type,
-        "layers": [roofline(layer, tile.voxels, peaks, device) for layer in dense_layers(encoder, tile.shape)],
+        "precision": conditions.arithmetic,
+        "layers": [roofline(layer, tile.voxels, peaks, conditions) for layer in dense_layers(encoder, tile.shape)],
         "peaks": peaks.to_json(),
     }
 
 
 @torch.inference_mode()
-def roofline(layer: Layer, voxels: int, peaks: Peaks, device: torch.device) -> dict[str, Any]:
+def roofline(layer: Layer, voxels: int, peaks: Peaks, conditions: Conditions) -> dict[str, Any]:
     """Time one convolution on its own, and say where it lies under the roofline.
 
     Parameters
@@ -89,23 +92,25 @@ def roofline(layer: Layer, voxels: int, peaks: Peaks, device: torch.device) -> d
         That the box gives in the end: what costs are counted by.
     peaks
         Of the device.
-    device
-        Where to compute.
+    conditions
+        Where to compute, and in which precision.
     """
+    device, kind = conditions.device, getattr(torch, conditions.arithmetic)
     tensors = (torch.rand(1, layer.weight[1], *layer.inputs), torch.rand(layer.weight))
-    values, weight = (t.to(device, memory_format=torch.channels_last_3d) for t in tensors)
-    bias = torch.rand(layer.weight[0], device=device)
+    values, weight = (t.to(device, kind, memory_format=torch.channels_last_3d) for t in tensors)
+    bias = torch.rand(layer.weight[0], device=device, dtype=kind)
     seconds = best_time(lambda: F.conv3d(values, weight, bias), device)
-    least = layer.cost.seconds(peaks)
+    cost = layer.cost.narrowed(conditions.arithmetic)
+    least = cost.seconds(peaks.of(conditions.arithmetic))
     bound = max(least, key=least.__getitem__)
     return {
         "layer": layer.name,
-        "flops_per_voxel": layer.cost.flops / voxels,
-        "bytes_per_voxel": layer.cost.traffic / voxels,
-        "flops_per_byte": layer.cost.flops / layer.cost.traffic,
+        "flops_per_voxel": cost.flops / voxels,
+        "bytes_per_voxel": cost.traffic / voxels,
+        "flops_per_byte": cost.flops / cost.traffic,
         "bound": bound,
-        "bound_gflop_per_second": layer.cost.flops / least[bound] / 1e9,
-        "gflop_per_second": layer.cost.flops / seconds / 1e9,
+        "bound_gflop_per_second": cost.flops / least[bound] / 1e9,
+        "gflop_per_second": cost.flops / seconds / 1e9,
         "share_of_bound": least[bound] / seconds,
     }
 

@@ -50,7 +50,7 @@ def bench_end_to_end(conditions: Conditions) -> dict[str, Any]:
         before = rates(jobs, conditions.seconds / 2, device)
         drop_from_cache(files)
         with team() as executor:
-            facts = map_store(stored, folder / "run", model, executor, device.type, conditions.memory)
+            facts = map_store(stored, folder / "run", model, executor, conditions)
         cost = map_cost(described, stored, files, facts["bytes_written"])
         after = rates(jobs, conditions.seconds / 2, device)
         peaks = peaks_before.best(measure_peaks(device, folder))
@@ -59,7 +59,7 @@ def bench_end_to_end(conditions: Conditions) -> dict[str, Any]:
     return {
         "executor": name,
         **facts,
-        **bounded(rate, cost, peaks),
+        **bounded(rate, cost, peaks.of(conditions.arithmetic)),
         "embedding_voxels_per_second": embedding,
         "embedding_before_and_after": [before[0], after[0]],
         "share_of_embedding": rate / embedding,
@@ -67,6 +67,7 @@ def bench_end_to_end(conditions: Conditions) -> dict[str, Any]:
         "share_of_described": rate / describing,
         "clusters": list(KS),
         "device": device.type,
+        "precision": conditions.arithmetic,
         "peaks": peaks.to_json(),
     }
 
@@ -99,9 +100,7 @@ def saved_model(conditions: Conditions, folder: Path) -> Path:
     return folder / "model.safetensors"
 
 
-def map_store(
-    volume: Volume, out: Path, model: Path, executor: Executor, device: str, memory: int | None
-) -> dict[str, Any]:
+def map_store(volume: Volume, out: Path, model: Path, executor: Executor, conditions: Conditions) -> dict[str, Any]:
     """Map a stored volume with a model, and say how it went.
 
     Parameters
@@ -114,8 +113,8 @@ def map_store(
         To embed with.
     executor
         Who maps.
-    device, memory
-        As of `vemosaic.run`.
+    conditions
+        Device, precision and memory.
 
     Returns
     -------
@@ -126,7 +125,8 @@ def map_store(
         manifest, which lists a hash for every file of it.
     """
     begun = time.perf_counter()
-    settings = Settings(working_voxel_size=None)
+    settings = Settings(working_voxel_size=None, precision=conditions.precision)
+    device, memory = conditions.device.type, conditions.memory
     job = run(volume.source, out, settings, model=model, device=device, executor=executor, memory=memory)
     whole = time.perf_counter() - begun
     record, store = job.folder.record, job.folder.segmentation

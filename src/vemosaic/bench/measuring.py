@@ -16,6 +16,7 @@ from vemosaic.bench.storage import bench_io
 from vemosaic.bench.training import bench_train
 from vemosaic.bench.views import bench_views
 from vemosaic.datasets.phantom import phantom_cell
+from vemosaic.devices import Precision, arithmetic
 from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
 from vemosaic.settings import choose_device
@@ -47,6 +48,7 @@ def measure(
     teams: Teams = ALONE,
     trained: Path | None = None,
     memory: int | None = None,
+    precision: Precision = "auto",
 ) -> dict[str, Any]:
     """Run one benchmark and return its figures.
 
@@ -80,12 +82,15 @@ def measure(
         A model for ``"end-to-end"`` and ``"scaling"``; an untrained one where None.
     memory
         Most bytes that the same two may hold; None for any.
+    precision
+        Of the networks in ``"train"``, ``"embed"``, ``"end-to-end"`` and ``"scaling"``.
 
     Returns
     -------
     dict
         JSON-able. ``bound`` names what limits the work at the measured ``peaks`` of the machine: ``"arithmetic"``,
-        ``"memory traffic"`` or ``"disk"``; ``share_of_bound`` is the share of the rate that this allows.
+        ``"memory traffic"`` or ``"disk"``; ``share_of_bound`` is the share of the rate that this allows. Of GPUs whose
+        data sheet is known, ``data_sheet`` says the same of what that promises.
 
     Raises
     ------
@@ -99,6 +104,7 @@ def measure(
     if what not in BENCHMARKS:
         raise SettingsError("bench", f"there is no benchmark {what!r}", f"choose one of {', '.join(BENCHMARKS)}")
     computing = choose_device(device)
+    arithmetic(precision, computing)  # or it is refused now
     opened = (
         open_volume(phantom_cell().raw, voxel_size=16.0)
         if source is None
@@ -106,12 +112,21 @@ def measure(
     )
     volume = at_voxel_size(opened, working)
     conditions = Conditions(
-        volume, seconds, settings or ModelSettings(), computing, folder, voxels, teams, trained, memory
+        volume, seconds, settings or ModelSettings(), computing, folder, voxels, teams, trained, memory, precision
     )
     return {
         "benchmark": what,
-        "volume": source or "phantom",
+        "volume": public_name(source) if source else "phantom",
         "shape": list(volume.shape),
         **BENCHMARKS[what](conditions),
         "machine": machine(),
     }
+
+
+def public_name(source: str) -> str:
+    """Name a volume without saying where it lies on this machine; an address stays whole."""
+    source = source.removeprefix("file://")
+    if "://" in source:
+        return source
+    path, *within = source.split(":/", 1)
+    return ":/".join([path.rstrip("/").rpartition("/")[2], *within])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from vemosaic.blocks.files import FileStamp, disk_errors, stamp
 from vemosaic.blocks.grid import units
 from vemosaic.embedding import TILE
 from vemosaic.errors import OutputError, SettingsError
+from vemosaic.held_signal import HeldSignal
 from vemosaic.settings import Settings
 from vemosaic.volumes.array_writing import SHARD, ShardedArray, chunk_shape
 from vemosaic.volumes.ome_writing import finish, multiscale
@@ -53,7 +55,8 @@ def scratch(folder: Path | None, needed: int) -> Iterator[Path]:
     try:
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with HeldSignal(signal.SIGTERM), HeldSignal(signal.SIGINT):  # `timeout` sends two, and people press twice
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def bytes_needed(volume: Volume, voxels: int) -> int:

@@ -7,7 +7,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 import vemosaic
 from vemosaic.blocks.files import disk_errors
+from vemosaic.devices import Arithmetic, has_bfloat16
 
 SECONDS = 0.5
 """Time that each resource is tried for; its best moment counts, as other programs can only slow it down."""
@@ -26,6 +27,19 @@ MATRIX_ON_GPU, VECTOR_ON_GPU = 8_192, 2**28
 
 FILE = 2**27
 """Bytes of the file that is written and read."""
+
+
+TERA = 10**12
+DATASHEETS = {
+    "H200": (989 * TERA, 4.8 * TERA),
+    "H100 PCIe": (756 * TERA, 2.0 * TERA),
+    "H100 80GB HBM3": (989 * TERA, 3.35 * TERA),
+    "A100-SXM4-80GB": (312 * TERA, 2.039 * TERA),
+    "A100-SXM4-40GB": (312 * TERA, 1.555 * TERA),
+    "A100 80GB PCIe": (312 * TERA, 1.935 * TERA),
+}
+"""What NVIDIA's data sheets promise of a GPU, by a part of its name: operations a second in bfloat16 (tensor cores,
+dense matrices), and bytes a second of its memory. Measured peaks are below them."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,10 @@ class Peaks:
         Bytes read from and written to memory.
     read, written
         Bytes read from disk and written to it with fsync; None where the disk was not tried.
-    float32_flops, bfloat16_flops
-        As `flops`, without TF32 and in bfloat16; None on a CPU.
+    float32_flops
+        As `flops`, without TF32; None on a CPU.
+    bfloat16_flops
+        As `flops`, in bfloat16; None where the device does not compute in it.
     """
 
     flops: float
@@ -61,6 +77,10 @@ class Peaks:
             _better(self.float32_flops, other.float32_flops),
             _better(self.bfloat16_flops, other.bfloat16_flops),
         )
+
+    def of(self, arithmetic: Arithmetic) -> Peaks:
+        """Return them with what is computed in an arithmetic as `flops`."""
+        return self if arithmetic == "float32" or not self.bfloat16_flops else replace(self, flops=self.bfloat16_flops)
 
     def to_json(self) -> dict[str, float]:
         """Return those that are known, with their units."""
@@ -118,8 +138,14 @@ def measure_peaks(device: torch.device, folder: Path | None = None) -> Peaks:
         read=read,
         written=written,
         float32_flops=_arithmetic(device, torch.float32) if gpu else None,
-        bfloat16_flops=_arithmetic(device, torch.bfloat16) if gpu else None,
+        bfloat16_flops=_arithmetic(device, torch.bfloat16) if has_bfloat16(device) else None,
     )
+
+
+def promised(device: torch.device) -> Peaks | None:
+    """Return what the data sheet of a GPU promises, in bfloat16; None of one that is not listed, and of a CPU."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((Peaks(*rates) for part, rates in DATASHEETS.items() if part in name), None)
 
 
 def synchronise(device: torch.device) -> None:

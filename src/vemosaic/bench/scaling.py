@@ -20,7 +20,7 @@ VOXELS = (4_000_000, 16_000_000, 64_000_000)
 
 def bench_scaling(conditions: Conditions) -> dict[str, Any]:
     """Map a volume, repeated in mirror images to several sizes, by each executor in turn."""
-    volume, device = conditions.volume, conditions.device.type
+    volume = conditions.volume
     shapes = sorted({whole_tiles(voxels) for voxels in conditions.voxels or VOXELS}, key=math.prod)
     needed = bytes_needed(volume, math.prod(shapes[-1]))
     runs: list[dict[str, Any]] = []
@@ -36,13 +36,13 @@ def bench_scaling(conditions: Conditions) -> dict[str, Any]:
                 for name, team in conditions.teams.items():
                     drop_from_cache(files)
                     with scratch(place, 0) as out, team() as executor:
-                        facts = map_store(stored, out / "run", model, executor, device, conditions.memory)
+                        facts = map_store(stored, out / "run", model, executor, conditions)
                         cost = map_cost(described, stored, files, facts["bytes_written"])
                     runs.append({"executor": name, **facts})
                     costs.append(cost)
         peaks = peaks_before.best(measure_peaks(conditions.device, folder))
     for facts, cost in zip(runs, costs, strict=True):
-        facts |= bounded(facts["voxels_per_second"], cost, peaks)
+        facts |= bounded(facts["voxels_per_second"], cost, peaks.of(conditions.arithmetic))
     return {
         "runs": runs,
         "growth": [
@@ -53,7 +53,8 @@ def bench_scaling(conditions: Conditions) -> dict[str, Any]:
             if len(own) > 1
         ],
         "efficiency": efficiencies(runs),
-        "device": device,
+        "device": conditions.device.type,
+        "precision": conditions.arithmetic,
         "peaks": peaks.to_json(),
     }
 

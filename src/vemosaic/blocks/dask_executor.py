@@ -5,18 +5,18 @@ Needs the extra ``vemosaic[cluster]``.
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from vemosaic.blocks.events import Listener, StageEnded, UnitDone, ignore
 from vemosaic.blocks.executor import begin_stage
-from vemosaic.blocks.executors import InProcess
+from vemosaic.blocks.executors import InProcess, largest_first
 from vemosaic.blocks.grid import Unit
-from vemosaic.blocks.work import Work, carry_out
+from vemosaic.blocks.work import Steps, Work
+from vemosaic.blocks.worker import give_back, working_at
 from vemosaic.errors import SettingsError, VemosaicError
 
 AHEAD = 4
@@ -24,6 +24,12 @@ AHEAD = 4
 and few enough that millions of units need no memory there."""
 
 LEAST_AHEAD = 64
+
+LOCAL = {
+    "distributed.scheduler.worker-saturation": 1.0,  # units wait at the scheduler, and not with one of the workers
+    "distributed.worker.profile.enabled": False,  # nobody looks, and it takes its share of a core
+}
+"""How a cluster of this machine is set up."""
 
 PATIENCE = "10s"
 """How long a scheduler may take to answer."""
@@ -49,35 +55,69 @@ class OnDask:
             InProcess().carry_out(units, work, listen)
             return
         stage = work.steps.ledger.stage
-        missing = begin_stage(units, work.steps.ledger, listen)
-        threads = sum(self.client.nthreads().values())
-        ahead = max(LEAST_AHEAD, AHEAD * threads)
-
-        def give(chosen: Sequence[Unit]) -> list[Any]:
-            futures = [self.client.submit(carry_out, work.opener, unit, pure=False) for unit in chosen]
-            given.update(zip((future.key for future in futures), chosen, strict=True))
-            return futures
-
+        missing = largest_first(begin_stage(units, work.steps.ledger, listen))
+        ahead = max(LEAST_AHEAD, AHEAD * sum(self.client.nthreads().values()))
         given: dict[str, Unit] = {}
-        at_work = as_completed(give(missing[:ahead]))
+
+        def give(unit: Unit, to: Sequence[str] = ()) -> Any:
+            future = self.client.submit(
+                carry_out, work.opener, unit, pure=False, workers=to or None, allow_other_workers=bool(to)
+            )
+            given[future.key] = unit
+            return future
+
+        at_work = as_completed([give(unit) for unit in missing[:ahead]])
         following = iter(missing[ahead:])
         try:
             for future in at_work:
                 unit = given.pop(future.key)
                 try:
-                    future.result()
+                    done = future.result()
                 except KilledWorker as error:
                     raise VemosaicError(
                         stage,
                         f"worker after worker died at unit {unit.name}",
                         "look whether their memory is short, and run the same command again",
                     ) from error
-                listen(UnitDone(stage, unit.voxels))
-                for upcoming in itertools.islice(following, 1):
-                    at_work.update(give([upcoming]))
+                if done:
+                    listen(UnitDone(stage, unit.voxels))
+                else:
+                    at_work.add(give(unit, self._with_room()))
+                upcoming = next(following, None)
+                if upcoming is not None:
+                    at_work.add(give(upcoming))
+                elif given:
+                    self._level(given)
         finally:
             self.client.cancel(at_work.futures)
         listen(StageEnded(stage))
+
+    def _with_room(self) -> list[str]:
+        """Name the workers that have fewer units than threads."""
+        has = self.client.processing()
+        return [worker for worker, threads in self.client.nthreads().items() if len(has.get(worker, ())) < threads]
+
+    def _level(self, given: Mapping[str, Unit]) -> None:
+        """Where nothing is left to give and a worker would idle, have others give back what they have only read."""
+        threads, has = self.client.nthreads(), self.client.processing()
+        room = sum(max(0, threads[worker] - len(has.get(worker, ()))) for worker in threads)
+        laden = sorted((w for w in threads if len(has.get(w, ())) > threads[w]), key=lambda w: -len(has[w]))
+        for worker in laden[:room]:
+            units = [given[key] for key in has[worker] if key in given]
+            self.client.run(give_back, units, workers=[worker], on_error="ignore")
+
+
+def carry_out(opener: Callable[[], Steps[Any, Any]], unit: Unit) -> bool:
+    """Carry out a unit in a thread of a Dask worker, which may begin with the next one when this one is computed.
+
+    Returns
+    -------
+    bool
+        Whether it is done, or else was given back.
+    """
+    from distributed import get_worker, secede
+
+    return working_at(opener, get_worker().state.nthreads).carry_out(unit, secede)
 
 
 @contextmanager
@@ -97,6 +137,7 @@ def dask_cluster(scheduler: str, workers: int | None = None) -> Iterator[OnDask]
         If Dask is not installed, or no scheduler answers.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise SettingsError("--scheduler", "Dask is not installed", "pip install 'vemosaic[cluster]'") from error
@@ -106,6 +147,7 @@ def dask_cluster(scheduler: str, workers: int | None = None) -> Iterator[OnDask]
         threads = max(1, cores // count)
         # A unit at a time for each worker, computed by the worker's share of the cores; Dask would set it to one.
         with (
+            dask.config.set(LOCAL),
             LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,

@@ -6,26 +6,19 @@ All carry out the same units by the same steps, and keep the same records: they 
 from __future__ import annotations
 
 import os
-import signal
-import threading
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from vemosaic.blocks.events import Listener, StageEnded, UnitDone, ignore
 from vemosaic.blocks.executor import begin_stage, process
 from vemosaic.blocks.grid import Unit
-from vemosaic.blocks.work import ATTEMPTS, Work, carry_out
+from vemosaic.blocks.member import Member
+from vemosaic.blocks.work import ATTEMPTS, Work
 from vemosaic.errors import VemosaicError
-
-ORPHANED_SECONDS = 0.5
-"""How often a worker looks whether the run that it works for still lives."""
 
 
 class Executor(Protocol):
@@ -86,7 +79,8 @@ class InProcess:
 class Processes:
     """Worker processes on this machine: one for each GPU, or for each group of cores.
 
-    A worker that dies costs the unit that it was at; another takes its place.
+    They are hired for the first stage and kept for the next ones, until `dismiss`, the end of a ``with`` block or of
+    this process. A worker that dies costs the units that it was at, three at most; another takes its place.
 
     Attributes
     ----------
@@ -101,6 +95,7 @@ class Processes:
     workers: int
     threads: int | None = None
     gpus: tuple[int, ...] = ()
+    _team: list[Member] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def carry_out(self, units: Sequence[Unit], work: Work[Any, Any], listen: Listener = ignore) -> None:
         """Carry out every unit that is not done yet."""
@@ -108,108 +103,80 @@ class Processes:
             InProcess().carry_out(units, work, listen)
             return
         stage = work.steps.ledger.stage
-        waiting = deque(begin_stage(units, work.steps.ledger, listen))
+        waiting = deque(largest_first(begin_stage(units, work.steps.ledger, listen)))
         deaths: Counter[Unit] = Counter()
-        team = [self._hire(number) for number in range(min(self.workers, len(waiting)))]
         try:
-            while True:
-                for member in team:
-                    if member.task is None:
-                        member.begin(work.opener, waiting, team)
-                at_work = [member.task for member in team if member.task is not None]
-                if not at_work:
-                    break
-                wait(at_work, return_when=FIRST_COMPLETED)
-                for member in [m for m in team if m.task is not None and m.task.done()]:
-                    unit = member.unit
+            while waiting or any(member.units for member in self._team):
+                self._hire(len(waiting))
+                _share_out(waiting, self._team, work.opener)
+                speaking = wait([member.connection for member in self._team])
+                for member in [m for m in self._team if m.connection in speaking]:
                     try:
-                        member.end()
-                    except BrokenProcessPool:
-                        deaths[unit] += 1
-                        if deaths[unit] == ATTEMPTS:
-                            raise _died(stage, unit) from None
-                        waiting.extendleft(member.units)
-                        team[member.number] = self._hire(member.number)
+                        told = member.hear()
+                    except (EOFError, OSError):
+                        self._bury(member, waiting, deaths, stage)
                         continue
-                    listen(UnitDone(stage, unit.voxels))
-        finally:
-            for member in team:
-                member.dismiss()
+                    if told.error is not None:
+                        raise told.error
+                    if told.what == "given back":
+                        waiting.append(told.unit)
+                    elif told.what == "done":
+                        listen(UnitDone(stage, told.unit.voxels))
+        except BaseException:
+            self.dismiss()
+            raise
         listen(StageEnded(stage))
 
-    def _hire(self, number: int) -> _Member:
-        threads = self.threads or max(1, (os.cpu_count() or 1) // self.workers)
-        gpu = self.gpus[number % len(self.gpus)] if self.gpus else None
-        return _Member(number, threads, gpu)
-
-
-class _Member:
-    """A worker process, the unit that it is at, and the one that it reads meanwhile.
-
-    Each has a pool of its own: a pool whose process dies loses all that was given to it.
-    """
-
-    def __init__(self, number: int, threads: int, gpu: int | None) -> None:
-        self.number = number
-        self.task: Future[None] | None = None
-        self.units: list[Unit] = []
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _begin_worker, (os.getpid(), threads, gpu))
-        self._pid = self._pool.submit(os.getpid)
-
-    @property
-    def unit(self) -> Unit:
-        """The unit that it is at."""
-        return self.units[0]
-
-    def begin(self, opener: Callable[[], Any], waiting: deque[Unit], team: Sequence[_Member]) -> None:
-        """Begin the unit that was read already, or a waiting one, or one that another member only reads."""
-        if not self.units and waiting:
-            self.units.append(waiting.popleft())
-        for member in team:
-            if not self.units and len(member.units) == 2:
-                self.units.append(member.units.pop())
-        if not self.units:
-            return
-        if waiting:
-            self.units.append(waiting.popleft())
-        self.task = self._pool.submit(carry_out, opener, *self.units)
-
-    def end(self) -> None:
-        """Take note that the unit is done, or raise what it raised."""
-        assert self.task is not None
-        self.task.result()
-        self.task = None
-        self.units.pop(0)
-
     def dismiss(self) -> None:
-        """End the process at once: what it has not recorded is done anew."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        if self._pid.done() and not self._pid.cancelled() and not self._pid.exception():
-            with suppress(ProcessLookupError):
-                os.kill(self._pid.result(), signal.SIGTERM)
+        """End the worker processes."""
+        while self._team:
+            self._team.pop().dismiss()
+
+    def __enter__(self) -> Self:
+        """Keep workers until the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the worker processes."""
+        self.dismiss()
+
+    def _hire(self, units: int) -> None:
+        """Have as many workers as are wanted, but no more new ones than there are units to give."""
+        missing = sorted(set(range(self.workers)) - {member.number for member in self._team})
+        threads = self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        idle = sum(not member.units for member in self._team)
+        for number in missing[: max(0, units - idle)]:
+            self._team.append(Member(number, threads, self.gpus[number % len(self.gpus)] if self.gpus else None))
+
+    def _bury(self, member: Member, waiting: deque[Unit], deaths: Counter[Unit], stage: str) -> None:
+        """Take a worker that died out of the team; what it had is done by others."""
+        self._team.remove(member)
+        member.dismiss()
+        waiting.extendleft(reversed(member.units))
+        if member.units:
+            unit = member.begun[-1] if member.begun else member.units[0]
+            deaths[unit] += 1
+            if deaths[unit] == ATTEMPTS:
+                raise VemosaicError(
+                    stage,
+                    f"worker processes died {ATTEMPTS} times at unit {unit.name}",
+                    "look whether memory is short (fewer --workers), and run the same command again",
+                )
 
 
-def _died(stage: str, unit: Unit) -> VemosaicError:
-    return VemosaicError(
-        stage,
-        f"worker processes died {ATTEMPTS} times at unit {unit.name}",
-        "look whether memory is short (fewer --workers), and run the same command again",
-    )
+def largest_first(units: Sequence[Unit]) -> list[Unit]:
+    """Order units so that workers who share them end together: those clipped at the border come last."""
+    return sorted(units, key=lambda unit: -unit.voxels)
 
 
-def _begin_worker(parent: int, threads: int, gpu: int | None) -> None:
-    """Set up a worker process, which leaves Ctrl-C to the run, and ends with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(ORPHANED_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="vemosaic watch", daemon=True).start()
-    import torch  # only now: a GPU is chosen before, and no block needs it otherwise
-
-    torch.set_num_threads(threads)
+def _share_out(waiting: deque[Unit], team: Sequence[Member], opener: Callable[[], Any]) -> None:
+    """Give each worker the next unit to read; one that would idle gets what another has only read."""
+    for member in sorted(team, key=lambda member: len(member.units)):
+        if waiting and member.ahead is None:
+            member.give(waiting.popleft(), opener)
+    idle = sum(not member.units for member in team) - sum(member.asked_back for member in team)
+    laden = [member for member in team if member.begun and member.ahead is not None and not member.asked_back]
+    for member in laden[: max(0, idle)]:
+        member.ask_back()

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vemosaic.errors import OutputError
+
+Item = TypeVar("Item")
+
+HASHING = 4
+"""Threads that hash files."""
+
+AT_ONCE = 8
+"""Items that such a thread is given at a time."""
 
 
 class FileStamp(NamedTuple):
@@ -43,9 +53,36 @@ def differing(stamps: Mapping[Path, FileStamp]) -> list[Path]:
         except OSError:
             return True
 
-    files = sorted(stamps)
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return [file for file, bad in zip(files, pool.map(differs, files), strict=True) if bad]
+    return list(filter_in_parallel(differs, sorted(stamps)))
+
+
+def filter_in_parallel(holds: Callable[[Item], bool], items: Iterable[Item]) -> Iterator[Item]:
+    """Yield, in order, those items for which something holds; few of them are in hand at once, however many there are.
+
+    Parameters
+    ----------
+    holds
+        Called in several threads: something that waits for the disk, or hashes.
+    items
+        To choose from.
+    """
+    left = iter(items)
+
+    def chosen(some: list[Item]) -> list[Item]:
+        return [item for item in some if holds(item)]
+
+    with ThreadPoolExecutor(max_workers=HASHING) as pool:
+        given: deque[Future[list[Item]]] = deque()
+        try:
+            while some := list(itertools.islice(left, AT_ONCE)):
+                given.append(pool.submit(chosen, some))
+                if len(given) > 2 * HASHING:
+                    yield from given.popleft().result()
+            while given:
+                yield from given.popleft().result()
+        finally:
+            for future in given:
+                future.cancel()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

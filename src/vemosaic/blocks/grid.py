@@ -10,7 +10,7 @@ from dataclasses import dataclass
 Index = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """One box of work, aligned to the grid and clipped at the border.
 
@@ -66,12 +66,26 @@ def units(shape: Sequence[int], unit_shape: Sequence[int], group: str = "") -> l
     list of Unit
         Every voxel lies in exactly one of them.
     """
+    counts = unit_counts(shape, unit_shape)
+    depth, rows, columns = map(range, counts)
+    return [_unit(index, shape, unit_shape, group) for index in itertools.product(depth, rows, columns)]
+
+
+def unit_counts(shape: Sequence[int], unit_shape: Sequence[int]) -> Index:
+    """Count the units along z, y, x that `units` cuts an array into."""
     if len(shape) != 3 or len(unit_shape) != 3 or min(unit_shape) < 1:
         raise ValueError(f"cannot cut {tuple(shape)} into units of {tuple(unit_shape)}: three positive sizes needed")
-    counts = [-(-n // u) for n, u in zip(shape, unit_shape, strict=True)]
-    cut = []
-    for index in itertools.product(*map(range, counts)):
-        origin = tuple(i * u for i, u in zip(index, unit_shape, strict=True))
-        clipped = tuple(min(u, n - o) for u, n, o in zip(unit_shape, shape, origin, strict=True))
-        cut.append(Unit(index, origin, clipped, group))  # type: ignore[arg-type]
-    return cut
+    z, y, x = (-(-n // u) for n, u in zip(shape, unit_shape, strict=True))
+    return z, y, x
+
+
+def unit_at(number: int, shape: Sequence[int], unit_shape: Sequence[int]) -> Unit:
+    """Return one of the units that `units` cuts an array into, without the others: a large array has very many."""
+    _, rows, columns = unit_counts(shape, unit_shape)
+    return _unit((number // (rows * columns), number // columns % rows, number % columns), shape, unit_shape)
+
+
+def _unit(index: Index, shape: Sequence[int], unit_shape: Sequence[int], group: str = "") -> Unit:
+    origin = tuple(i * u for i, u in zip(index, unit_shape, strict=True))
+    clipped = tuple(min(u, n - o) for u, n, o in zip(unit_shape, shape, origin, strict=True))
+    return Unit(index, origin, clipped, group)  # type: ignore[arg-type]

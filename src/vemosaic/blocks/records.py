@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from vemosaic.blocks.files import FileStamp, disk_errors, stamp, write_atomically
+from vemosaic.blocks.files import FileStamp, disk_errors, filter_in_parallel, stamp, write_atomically
 from vemosaic.blocks.grid import Unit
 
 LEFTOVER_ENDINGS = (".__lock", ".partial")
@@ -129,8 +128,7 @@ class Ledger:
 
     def done(self, units: Sequence[Unit]) -> set[Unit]:
         """Return those units that are done; files are hashed in parallel."""
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            return {unit for unit, is_done in zip(units, pool.map(self.is_done, units), strict=True) if is_done}
+        return set(filter_in_parallel(self.is_done, units))
 
     def files(self, unit: Unit) -> dict[Path, FileStamp] | None:
         """Return what a unit's record vouches for, or None where none has this fingerprint."""

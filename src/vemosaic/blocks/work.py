@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from vemosaic.blocks.files import disk_errors
 from vemosaic.blocks.grid import Unit
-from vemosaic.blocks.records import Ledger
-from vemosaic.errors import OutputError
+from vemosaic.blocks.records import Ledger, SupersededError
+from vemosaic.errors import OutputError, SettingsError
 
 Data = TypeVar("Data")
 Result = TypeVar("Result")
@@ -21,6 +21,18 @@ ATTEMPTS = 3
 
 PAUSE = 0.5
 """Seconds before the second attempt; twice as long before the third."""
+
+LASTING = (
+    OutputError, SettingsError, SupersededError, AssertionError, AttributeError, NameError, NotImplementedError,
+    TypeError,
+)  # fmt: skip
+"""What is not tried again, as nothing would change."""
+
+LASTING_NUMBERS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG,
+}  # fmt: skip
+"""The operating system's numbers for the same."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +67,13 @@ class Steps(Generic[Data, Result]):
 
     def attempt_write(self, unit: Unit, result: Result) -> None:
         """Write and record a unit, patiently."""
-        patiently(self._record, unit, result)
+        with disk_errors(self.ledger.root):
+            patiently(self._record, unit, result)
 
     def _record(self, unit: Unit, result: Result) -> None:
-        with disk_errors(self.ledger.root):
-            self.ledger.begin(unit)
-            facts = self.write(unit, result)
-            self.ledger.complete(unit, facts if isinstance(facts, Mapping) else None)
+        self.ledger.begin(unit)
+        facts = self.write(unit, result)
+        self.ledger.complete(unit, facts if isinstance(facts, Mapping) else None)
 
 
 @dataclass(frozen=True)
@@ -82,56 +94,19 @@ class Work(Generic[Data, Result]):
 
 
 def patiently(step: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a step, and again after a pause if it fails: a server may be busy, a network away for a moment.
-
-    A full disk does not mend itself, and is told at once.
-    """
+    """Call a step, and again after a pause if it fails by what may pass: a server may be busy, a network away."""
     for attempt in range(1, ATTEMPTS):
         try:
             return step(*arguments)
-        except OutputError:
-            raise
-        except Exception:
+        except Exception as error:
+            if not may_pass(error):
+                raise
             time.sleep(PAUSE * attempt)
     return step(*arguments)
 
 
-class Worker:
-    """One process's part in a stage: it opens the steps once, and reads the next unit while it computes one.
-
-    Parameters
-    ----------
-    opener
-        Makes the steps.
-    """
-
-    def __init__(self, opener: Callable[[], Steps[Any, Any]]) -> None:
-        self.opener = opener
-        self.steps = opener()
-        self._reader = ThreadPoolExecutor(1, "vemosaic reader")
-        self._ahead: dict[Unit, Future[Any]] = {}
-
-    def carry_out(self, unit: Unit, following: Unit | None = None) -> None:
-        """Read, compute and write a unit; `following` is read meanwhile, as it probably comes next.
-
-        One that is done is left as it is: a scheduler whose worker dies asks again for all that it was at.
-        """
-        ahead = self._ahead.pop(unit, None)
-        self._ahead.clear()
-        if self.steps.ledger.is_done(unit):
-            return
-        data = self.steps.attempt_read(unit) if ahead is None else ahead.result()
-        if following is not None:
-            self._ahead[following] = self._reader.submit(self.steps.attempt_read, following)
-        self.steps.attempt_write(unit, self.steps.attempt_compute(unit, data))
-
-
-_worker: Worker | None = None
-
-
-def carry_out(opener: Callable[[], Steps[Any, Any]], unit: Unit, following: Unit | None = None) -> None:
-    """Carry out a unit in this worker process, which keeps the steps of the stage that it last worked at."""
-    global _worker
-    if _worker is None or _worker.opener != opener:
-        _worker = Worker(opener)
-    _worker.carry_out(unit, following)
+def may_pass(error: Exception) -> bool:
+    """Tell whether what failed might do when it is tried again: not on a full disk, nor by a mistake in the program."""
+    told = error.__cause__ if isinstance(error, OutputError) else None
+    reason = told if isinstance(told, OSError) else error
+    return reason.errno not in LASTING_NUMBERS if isinstance(reason, OSError) else not isinstance(reason, LASTING)

@@ -5,43 +5,36 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vemosaic.cli.application import app
+from vemosaic.cli.groups import Carrying, Learning, Opening, with_groups
 from vemosaic.cli.options import (
-    Anchors,
+    COMPUTING,
+    METHOD,
     AsJson,
-    Channel,
     Clusterer,
     ClusterRange,
     Device,
     Fit,
-    Latent,
-    Mask,
-    Memory,
-    MissingChunks,
     Out,
+    Overwrite,
     Preset,
     Quiet,
     References,
     RunPath,
-    Scheduler,
     Seed,
     Smoothing,
     Stride,
     TextureWords,
     VolumePath,
     VoxelSize,
-    Width,
-    Workers,
-    Working,
-    chosen_settings,
     default_out,
-    executing,
     local,
     local_reference,
     numbers,
@@ -59,96 +52,92 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_groups
 def run(
     volume: VolumePath,
+    *,
     out: Out = None,
-    voxel_size: VoxelSize = None,
-    working_voxel_size: Working = "16",
-    channel: Channel = None,
-    mask: Mask = None,
+    opening: Opening,
     reference: References = None,
     clusters: ClusterRange = "4-10",
-    anchors: Anchors = None,
     words: TextureWords = None,
     smoothing: Smoothing = None,
     fit: Fit = "sample",
     clusterer: Clusterer = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Which model: default, han2022, cihs; that of --model where it is given.")
-    ] = None,
-    width: Width = None,
-    latent: Latent = None,
-    stride: Stride = None,
-    missing_chunks: MissingChunks = "error",
     model: Annotated[Path | None, typer.Option(help="A model.safetensors to use instead of training one.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Which model: default, han2022, cihs; that of --model where it is given.", rich_help_panel=METHOD
+        ),
+    ] = None,
+    stride: Stride = None,
+    learning: Learning,
+    carrying: Carrying,
     embedding: Annotated[bool, typer.Option("--embedding", help="Keep the embedding of every voxel, too.")] = False,
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Keep how sure the cluster of every voxel is, too.")
     ] = False,
-    seed: Seed = 1,
-    device: Device = "auto",
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    memory: Memory = None,
     prepare: Annotated[
-        bool, typer.Option("--prepare", help="Stop where the map is laid out, for `vemosaic map` to fill.")
+        bool,
+        typer.Option(
+            "--prepare",
+            help="Stop where the map is laid out, for `vemosaic map` to fill.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = False,
     publish: Annotated[
-        str | None, typer.Option(help="Copy the complete run to s3://bucket/folder, which becomes the run's.")
+        str | None, typer.Option(help="Copy the run to s3://bucket/folder, its shards as soon as they are done.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run of another input.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Map a volume: train, cluster, give every voxel its cluster, score, report. Run again to resume."""
     from vemosaic.distributed import join
     from vemosaic.inputs import ReferenceInput
-    from vemosaic.memory import parse_size
     from vemosaic.pipeline import run as run_pipeline
     from vemosaic.publishing import check_destination
     from vemosaic.publishing import publish as publish_run
+    from vemosaic.publishing_ahead import publishing_ahead
 
-    settings = chosen_settings(
+    settings = learning.settings(
         preset or preset_of(model),
-        working_voxel_size,
-        width=width,
-        latent=latent,
         stride=stride,
-        anchors=anchors,
         clusters=parse_clusters(clusters),
         fit=fit,
         clusterer=clusterer,
         words=words,
         smoothing=smoothing,
-        seed=seed,
     )
     out = out or default_out(volume)
     if publish:
         check_destination(out, publish, overwrite=overwrite)
-    ranks = join(device)
+    ranks = join(carrying.device)
     if not ranks.is_first:  # it only trains
-        workers = scheduler = None
-    with listening(quiet, as_json) as listen, executing(workers, scheduler, device) as executor:
+        carrying = replace(carrying, workers=None, scheduler=None)
+    ahead = publishing_ahead(out, publish) if publish and ranks.is_first else nullcontext()
+    with listening(quiet, as_json) as listen, carrying.executing() as executor, ahead:
         done = run_pipeline(
             local(volume),
             out,
             settings,
-            voxel_size=numbers(voxel_size),
-            channel=channel,
-            mask=local(mask) if mask else None,
+            voxel_size=numbers(opening.voxel_size),
+            channel=opening.channel,
+            mask=local(learning.mask) if learning.mask else None,
             reference=ReferenceInput(tuple(map(local_reference, reference))) if reference else None,
-            missing_chunks=missing_chunks,
+            missing_chunks=opening.missing_chunks,
             model=model,
             store_embedding=embedding,
             store_confidence=confidence,
-            device=device,
+            device=carrying.device,
             overwrite=overwrite,
             command=["vemosaic", *sys.argv[1:]],
             listen=listen,
             executor=executor,
             ranks=ranks,
             prepare=prepare,
-            memory=parse_size(memory) if memory else None,
+            memory=carrying.budget(),
             tell=tell_of(quiet or as_json or not ranks.is_first),
         )
     if prepare:
@@ -177,18 +166,18 @@ def demo(
 
 
 @app.command()
-def info(
-    volume: VolumePath,
-    voxel_size: VoxelSize = None,
-    channel: Channel = None,
-    missing_chunks: MissingChunks = "error",
-    as_json: AsJson = False,
-) -> None:
+@with_groups
+def info(volume: VolumePath, opening: Opening, as_json: AsJson = False) -> None:
     """Print what a volume is: format, shape, voxel size, levels, intensities."""
     from vemosaic.volumes import describe, open_volume
 
     facts = describe(
-        open_volume(local(volume), voxel_size=numbers(voxel_size), channel=channel, missing_chunks=missing_chunks)
+        open_volume(
+            local(volume),
+            voxel_size=numbers(opening.voxel_size),
+            channel=opening.channel,
+            missing_chunks=opening.missing_chunks,
+        )
     )
     if as_json:
         print(json.dumps(facts, indent=1))
@@ -198,20 +187,16 @@ def info(
 
 
 @app.command()
+@with_groups
 def train(
     volumes: Annotated[list[str], typer.Argument(help="One or more volumes to learn from.")],
+    *,
     out: Out = None,
-    voxel_size: VoxelSize = None,
-    working_voxel_size: Working = "16",
-    channel: Channel = None,
-    mask: Mask = None,
-    anchors: Anchors = None,
+    opening: Opening,
     preset: Preset = "default",
-    width: Width = None,
-    latent: Latent = None,
-    seed: Seed = 1,
+    learning: Learning,
     device: Device = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run of another input.")] = False,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a model on one or more volumes; map others with it by `vemosaic run VOLUME --model`."""
@@ -224,13 +209,17 @@ def train(
     from vemosaic.settings import choose_device
 
     out = out or default_out(volumes[0])
-    if mask is not None and len(volumes) > 1:
+    if learning.mask is not None and len(volumes) > 1:
         raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
-    settings = chosen_settings(preset, working_voxel_size, width=width, latent=latent, anchors=anchors, seed=seed)
+    settings = learning.settings(preset)
     RunFolder(out)
     ranks = join(device)
     choose_device(device)
-    requests = [Input(local(v), numbers(voxel_size), channel, local(mask) if mask else None) for v in volumes]
+    mask = local(learning.mask) if learning.mask else None
+    requests = [
+        Input(local(volume), numbers(opening.voxel_size), opening.channel, mask, opening.missing_chunks)
+        for volume in volumes
+    ]
     with listening(quiet) as listen:
         inputs = [open_input(request, settings.working_voxel_size) for request in requests]
         settings = settings.model_copy(update={"model": suited_to(inputs, settings.model)})
@@ -244,42 +233,35 @@ def train(
 
 
 @app.command()
-def embed(
-    folder: RunPath,
-    device: Device = "auto",
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    memory: Memory = None,
-    quiet: Quiet = False,
-) -> None:
+@with_groups
+def embed(folder: RunPath, carrying: Carrying, quiet: Quiet = False) -> None:
     """Store the embedding of every voxel of a run, as OME-Zarr (c, z, y, x), float16."""
-    with executing(workers, scheduler, device) as executor, reopened(folder, device, quiet, executor) as job:
-        keep_to(job, memory)
+    with working_on(folder, carrying, quiet) as job:
         job.embed()
     if not quiet:
         print(f"embedding: {job.folder.embedding}")
 
 
 @app.command()
+@with_groups
 def cluster(
     folder: RunPath,
-    clusters: Annotated[str | None, typer.Option("--clusters", "-k", help="Numbers of clusters: 8 or 4-10.")] = None,
-    fit: Annotated[str | None, typer.Option(help="Cluster a 'sample' of voxels, or all in a 'stream'.")] = None,
-    clusterer: Annotated[str | None, typer.Option(help="consensus, kmeans, mixture, pymc or hyperbolic.")] = None,
-    words: Annotated[int | None, typer.Option(help="Texture words; 0: a voxel's own patch alone.")] = None,
-    smoothing: Annotated[float | None, typer.Option(help="Gaussian over what describes the voxels, in voxels.")] = None,
-    device: Device = "auto",
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    memory: Memory = None,
+    *,
+    clusters: Annotated[
+        str | None, typer.Option("--clusters", "-k", help="Numbers of clusters, a map for each: 8, or 4-10, or 4,6,8.")
+    ] = None,
+    words: TextureWords = None,
+    smoothing: Smoothing = None,
+    fit: Fit = None,
+    clusterer: Clusterer = None,
+    carrying: Carrying,
     quiet: Quiet = False,
 ) -> None:
     """Map a trained run anew with other numbers of clusters; what is not given stays as the run had it."""
     chosen = {"fit": fit, "clusterer": clusterer, "words": words, "smoothing": smoothing}
     given = chosen | {"clusters": clusters and parse_clusters(clusters)}
     changes = {n: v for n, v in given.items() if v is not None}
-    with executing(workers, scheduler, device) as executor, reopened(folder, device, quiet, executor, **changes) as job:
-        keep_to(job, memory)
+    with working_on(folder, carrying, quiet, **changes) as job:
         job.check_reference()
         job.fit()
         job.map()
@@ -353,12 +335,14 @@ def report(folder: RunPath, quiet: Quiet = False) -> None:
         print(f"report: {job.folder.report}")
 
 
-def keep_to(job: Run, memory: str | None) -> None:
-    """Keep a run to a budget, if there is one."""
-    from vemosaic.memory import parse_size
-
-    if memory:
-        job.keep_to(parse_size(memory))
+@contextmanager
+def working_on(folder: Path, carrying: Carrying, quiet: bool, **changes: Any) -> Iterator[Run]:
+    """Take up a run for work that is done shard by shard, and keep to the budget if there is one."""
+    with carrying.executing() as executor, reopened(folder, carrying.device, quiet, executor, **changes) as job:
+        budget = carrying.budget()
+        if budget is not None:
+            job.keep_to(budget)
+        yield job
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from vemosaic.cli.options import (
     Device,
     Latent,
     Memory,
+    Precision,
     Preset,
     Quiet,
     Scheduler,
@@ -129,13 +130,14 @@ def bench(
     width: Width = None,
     latent: Latent = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "cpu",
+    precision: Precision = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast this machine embeds, trains, clusters, reads, writes and maps, and what bounds it."""
     from vemosaic.bench import measure
     from vemosaic.memory import parse_size
 
-    settings = chosen_settings(preset, working_voxel_size, width=width, latent=latent)
+    settings = chosen_settings(preset, working_voxel_size, width=width, latent=latent, precision=precision)
     facts = measure(
         what,
         local(volume) if volume else None,
@@ -149,6 +151,7 @@ def bench(
         teams=_teams(integers("--workers", workers, tuple(range(1, 9))), scheduler, device),
         trained=model,
         memory=parse_size(memory) if memory else None,
+        precision=settings.precision,
     )
     if as_json:
         print(json.dumps(facts, indent=1))

@@ -15,44 +15,117 @@ if TYPE_CHECKING:
     from vemosaic.blocks.executors import Executor
     from vemosaic.settings import Settings
 
+METHOD = "How the map is made"
+COMPUTING = "Where it is computed"
+
 VolumePath = Annotated[str, typer.Argument(help="A volume: OME-Zarr, N5, TIFF, slices, HDF5 (file.h5:/path), MRC, ...")]
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the run; NAME.vemosaic where not given.")]
-VoxelSize = Annotated[str | None, typer.Option(help="In nm, if the file lacks it: 16, or 50,4.6,4.6 (z,y,x).")]
-Working = Annotated[str, typer.Option(help="Voxel size in nm to work at, or 'native'.")]
+VoxelSize = Annotated[
+    str | None, typer.Option(help="Size of a voxel in nm, if the file lacks it: 16, or 50,4.6,4.6 (z,y,x).")
+]
 Channel = Annotated[int | None, typer.Option(help="Channel of a volume that has several, from 0.")]
+MissingChunks = Annotated[str, typer.Option(help="'error', or 'fill' where absent chunks stand for the fill value.")]
 Mask = Annotated[str | None, typer.Option(help="A mask of the volume: learn and map only where it is not zero.")]
-Anchors = Annotated[int | None, typer.Option(help="Training budget in anchors.")]
-ClusterRange = Annotated[str, typer.Option("--clusters", "-k", help="Numbers of clusters: 8, or 4-10, or 4,6,8.")]
-Smoothing = Annotated[
-    float | None, typer.Option(help="Gaussian over what describes the voxels, std in voxels; else the preset's.")
+References = Annotated[
+    list[str] | None,
+    typer.Option("--reference", help="What to score the map against: labels.ome.zarr, or NAME=mask.tif, repeated."),
+]
+ClusterRange = Annotated[
+    str, typer.Option("--clusters", "-k", help="Numbers of clusters, a map for each: 8, or 4-10, or 4,6,8.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run of another volume that lies there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+Working = Annotated[
+    str,
+    typer.Option(
+        help="Voxel size in nm at which textures are learnt and mapped, or 'native' for the volume's own.",
+        rich_help_panel=METHOD,
+    ),
+]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Which model: default, han2022 (the paper's) or cihs (its baseline).",
+        rich_help_panel=METHOD,
+    ),
+]
+Width = Annotated[
+    float | None,
+    typer.Option(help="Of preset han2022: factor on its channels, 1, 0.5 or 0.25.", rich_help_panel=METHOD),
+]
+Latent = Annotated[
+    int | None, typer.Option(help="Of preset cihs: dimensions of the ball, 2 or 8.", rich_help_panel=METHOD)
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        help="Of presets han2022 and cihs: embed one voxel in each block of so many an edge.", rich_help_panel=METHOD
+    ),
+]
+Anchors = Annotated[
+    int | None,
+    typer.Option(
+        help="How long to train, in places to learn from (anchors); 120000 on a CPU where not given.",
+        rich_help_panel=METHOD,
+    ),
 ]
 TextureWords = Annotated[
     int | None,
-    typer.Option("--words", help="Texture words that describe a voxel's surroundings; 0: none; else the preset's."),
+    typer.Option(
+        "--words",
+        help="How many textures (words) tell what surrounds a voxel; 0: its own patch alone.",
+        rich_help_panel=METHOD,
+    ),
 ]
-Fit = Annotated[str, typer.Option(help="Cluster a 'sample' of voxels, or all of them in a 'stream'.")]
-Clusterer = Annotated[str | None, typer.Option(help="consensus, kmeans, mixture, pymc, hyperbolic; or the preset's.")]
-References = Annotated[
-    list[str] | None, typer.Option("--reference", help="labels.ome.zarr, or NAME=mask.tif, repeated; for scores.")
+Smoothing = Annotated[
+    float | None,
+    typer.Option(
+        help="How far to smooth before clustering, std of a Gaussian in voxels.",
+        rich_help_panel=METHOD,
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Of weights, patches and clustering.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-MissingChunks = Annotated[str, typer.Option(help="'error', or 'fill' where absent chunks stand for the fill value.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        help="'sample': find the clusters in a sample of the voxels; 'stream': in all of them, in one more pass.",
+        rich_help_panel=METHOD,
+    ),
+]
+Clusterer = Annotated[
+    str | None,
+    typer.Option(help="How to cluster: consensus, kmeans, mixture, pymc or hyperbolic.", rich_help_panel=METHOD),
+]
+Seed = Annotated[int, typer.Option(help="Of all that is random: weights, patches, clusters.", rich_help_panel=METHOD)]
+
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.", rich_help_panel=COMPUTING)]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="What networks compute in: float32, bfloat16, or auto: the latter on a GPU that has it.",
+        rich_help_panel=COMPUTING,
+    ),
+]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes on this machine; this process alone where not given.")
+    int | None,
+    typer.Option(
+        min=1,
+        help="Worker processes on this machine; this process alone where not given.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
 Scheduler = Annotated[
-    str | None, typer.Option(help="Of a Dask cluster: tcp://host:8786, or 'local' for one on this machine's cores.")
+    str | None,
+    typer.Option(
+        help="Of a Dask cluster: tcp://host:8786, or 'local' for one on this machine's cores.",
+        rich_help_panel=COMPUTING,
+    ),
 ]
-Memory = Annotated[str | None, typer.Option(help="Most memory that this process may use: 4GB; any where not given.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Preset = Annotated[str, typer.Option(help="Which model: default, han2022 (the paper's) or cihs (its baseline).")]
-Width = Annotated[float | None, typer.Option(help="Of preset han2022: factor on its channels, 1, 0.5 or 0.25.")]
-Latent = Annotated[int | None, typer.Option(help="Of preset cihs: dimensions of the ball, 2 or 8.")]
-Stride = Annotated[
-    int | None, typer.Option(help="Of presets han2022 and cihs: embed one voxel in each block of so many an edge.")
+Memory = Annotated[
+    str | None,
+    typer.Option(help="Most memory that this process may use: 4GB; any where not given.", rich_help_panel=COMPUTING),
 ]
 
 
@@ -195,7 +268,8 @@ def executing(workers: int | None, scheduler: str | None, device: str) -> Iterat
     elif workers is None:
         yield InProcess()
     else:
-        yield Processes(workers, gpus=gpu_numbers(device))
+        with Processes(workers, gpus=gpu_numbers(device)) as processes:
+            yield processes
 
 
 def gpu_numbers(device: str) -> tuple[int, ...]:

@@ -40,6 +40,8 @@ def tell(job: Run, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         if scores:
             print_scores(scores)
+        if suggested := folder.record.get("suggested_k"):
+            print(f"look at k = {suggested['k']} first: {suggested['reason']}")
         print(f"map:    {folder.segmentation}\nreport: {folder.report}")
 
 

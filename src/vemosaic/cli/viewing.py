@@ -16,8 +16,10 @@ from vemosaic.cli.telling import listening
 @app.command()
 def figures(
     folder: RunPath,
-    figure: Annotated[str, typer.Option(help="3, 4, 5, generation, or all.")] = "all",
-    clusters: Annotated[int | None, typer.Option("--clusters", "-k", help="Which map; else the best one.")] = None,
+    figure: Annotated[str, typer.Option(help="3, 4 or 5 of the paper, generation, or all that can be drawn.")] = "all",
+    clusters: Annotated[
+        int | None, typer.Option("--clusters", "-k", help="Which map; else the one with the best scores.")
+    ] = None,
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="Whose errors figure 4 shows, repeated; else all that match.")
     ] = None,
@@ -72,7 +74,9 @@ def explore(
 def apply(
     folder: RunPath,
     journal: Annotated[Path | None, typer.Argument(help="A journal.jsonl; the run's own where not given.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; edited.ome.zarr where not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; edited.ome.zarr in the run where not given.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Replay what was edited in the explorer, and write the edited map."""
@@ -88,7 +92,9 @@ def apply(
 def classify(
     folder: RunPath,
     scribbles: Annotated[str, typer.Option(help="A label image on the lattice of the map, 0 where not painted.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder; edited.ome.zarr where not given.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder; edited.ome.zarr in the run where not given.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Learn classes from a few painted voxels, and give every voxel its class."""
@@ -104,7 +110,9 @@ def classify(
 def export(
     folder: RunPath,
     to: Annotated[str, typer.Option(help="ome-zarr, ome-zarr-0.4, tiff, csv (pieces), or a mesh: stl, ply, obj.")],
-    class_name: Annotated[str | None, typer.Option("--class", help="Of a mesh: name or number of a class.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Which class a mesh is of: its name or number.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File or folder; else in RUN/exports.")] = None,
     quiet: Quiet = False,
 ) -> None:

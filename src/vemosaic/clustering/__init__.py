@@ -16,6 +16,7 @@ from vemosaic.clustering.merging import Consensus, fit_consensus
 from vemosaic.clustering.mixture import Mixture, fit_mixture
 from vemosaic.clustering.pymc_mixture import check_pymc, fit_pymc_mixture
 from vemosaic.clustering.statistics import Statistics, Streamable, statistics_of, updated
+from vemosaic.clustering.suggestion import Suggestion, lifetimes, suggested_k
 from vemosaic.clustering.words import Words, code_words, find_words
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Mixture",
     "Statistics",
     "Streamable",
+    "Suggestion",
     "Words",
     "assign",
     "check_clusterer",
@@ -42,7 +44,9 @@ __all__ = [
     "fit_mixture",
     "fit_pymc_mixture",
     "inertia",
+    "lifetimes",
     "statistics_of",
+    "suggested_k",
     "updated",
 ]
 

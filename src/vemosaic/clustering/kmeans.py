@@ -14,7 +14,7 @@ from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 from torch import Tensor
 from torch.nn import functional as F
 
-from vemosaic.clustering.statistics import Statistics, Streamable, one_thread, rows_at_once, statistics_of, updated
+from vemosaic.clustering.statistics import Statistics, Streamable, rows_at_once, statistics_of, updated
 from vemosaic.errors import VemosaicError
 
 BATCH = 8_192
@@ -50,10 +50,9 @@ class Clusters(Streamable):
         flat = embedding.flatten(0, -2)
         numbers = (own * torch.cat([torch.arange(1.0, k + 1) for k in ks])).to(flat)  # (S, K): 1 to k of each, and 0
         labels = torch.empty(len(clusterings), len(flat), dtype=torch.uint8, device=flat.device)
-        with one_thread():
-            for part, _, one_hot in _nearest(flat, clusterings):
-                each = numbers @ one_hot  # (B, S, BLOCK)
-                labels[:, part] = each.transpose(0, 1).flatten(1)[:, : part.stop - part.start].to(torch.uint8)
+        for part, _, one_hot in _nearest(flat, clusterings):
+            each = numbers @ one_hot  # (B, S, BLOCK)
+            labels[:, part] = each.transpose(0, 1).flatten(1)[:, : part.stop - part.start].to(torch.uint8)
         return list(labels.view(len(ks), *embedding.shape[:-1]))
 
     @classmethod

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -55,11 +55,15 @@ class Consensus(Streamable):
         Number of the cluster that each fine one belongs to, 1 to k, ``(F,)``, uint8.
     centres
         Mean of each cluster, ``(k, C)``, float32.
+    levels
+        Of the tree that was cut: at which share of votes against it 2 clusters become 1, then 3 become 2, and so on,
+        falling, ``(F - 1,)``, float64; empty where it is not known. See `vemosaic.clustering.suggestion`.
     """
 
     fine: npt.NDArray[np.float32]
     numbers: npt.NDArray[np.uint8]
     centres: npt.NDArray[np.float32]
+    levels: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def assign_all(cls, embedding: Tensor, clusterings: Sequence[Self]) -> list[Tensor]:
@@ -85,33 +89,38 @@ class Consensus(Streamable):
         after = Clusters.updated_all(before, moments)
         weights = np.split(np.maximum(moments[:, 0], TINY), np.cumsum([fine.k for fine in before])[:-1])
         moved = {b.centres.tobytes(): (a.centres, w) for b, a, w in zip(before, after, weights, strict=True)}
-        return [cls.of(*moved[c.fine.tobytes()], c.numbers) for c in clusterings]
+        return [cls.of(*moved[c.fine.tobytes()], c.numbers, c.levels) for c in clusterings]
 
     @classmethod
     def of(
-        cls, fine: npt.NDArray[np.float32], weights: npt.NDArray[np.float64], numbers: npt.NDArray[np.uint8]
+        cls,
+        fine: npt.NDArray[np.float32],
+        weights: npt.NDArray[np.float64],
+        numbers: npt.NDArray[np.uint8],
+        levels: npt.NDArray[np.float64],
     ) -> Self:
         """Unite fine clusters ``(F, C)`` with the same number, from 1; each has its weight ``(F,)``."""
         member = weights[:, None] * (numbers[:, None] == np.arange(1, numbers.max() + 1))  # (F, k)
         member /= member.sum(0)
-        return cls(fine, numbers, (member.T @ fine).astype(np.float32))
+        return cls(fine, numbers, (member.T @ fine).astype(np.float32), levels)
 
     def renumbered(self, order: npt.NDArray[np.int64]) -> Self:
         """Put the clusters into another order; the fine ones stay as they are."""
         places = np.argsort(order).astype(np.uint8)
-        return type(self)(self.fine, places[self.numbers - 1] + np.uint8(1), self.centres[order])
+        return type(self)(self.fine, places[self.numbers - 1] + np.uint8(1), self.centres[order], self.levels)
 
     def to_json(self) -> Any:
-        """Return fine centres, numbers and centres, named."""
+        """Return fine centres, numbers, centres and levels, named."""
         return {"family": "consensus"} | {name: array.tolist() for name, array in vars(self).items()}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Take up what `to_json` gave."""
+        """Take up what `to_json` gave; that of a version without levels, too."""
         return cls(
             np.array(data["fine"], np.float32),
             np.array(data["numbers"], np.uint8),
             np.array(data["centres"], np.float32),
+            np.array(data.get("levels", []), np.float64),
         )
 
 
@@ -159,7 +168,8 @@ def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int 
     centres, weights = fine.centres[kept], np.maximum(sizes[kept], 1).astype(np.float64)
     distances = squareform(1 - co_association(centres, weights, seed), checks=False)
     tree = linkage(distances, "average")
-    return [Consensus.of(centres, weights, (cut_tree(tree, n_clusters=k)[:, 0] + 1).astype(np.uint8)) for k in ks]
+    numbers = [(cut_tree(tree, n_clusters=k)[:, 0] + 1).astype(np.uint8) for k in ks]
+    return [Consensus.of(centres, weights, each, levels=tree[::-1, 2].copy()) for each in numbers]
 
 
 def co_association(

@@ -43,8 +43,16 @@ class Words:
 
     def encode(self, embedding: Tensor) -> Tensor:
         """Replace each vector ``(..., C)`` by the code of its word, ``(..., D)``."""
-        word = assign(embedding, [Clusters(self.centres)])[0]
-        return torch.from_numpy(self.codes).to(embedding.device)[word.long() - 1]
+        return self.decode(self.nearest(embedding))
+
+    def nearest(self, embedding: Tensor) -> Tensor:
+        """Give each vector ``(..., C)`` the number of its word, ``(...)``, 1 to W, uint8."""
+        return assign(embedding, [Clusters(self.centres)])[0]
+
+    def decode(self, word: Tensor) -> Tensor:
+        """Replace each word ``(...)``, 1 to W, by its code, ``(..., D)``."""
+        codes = torch.from_numpy(self.codes).to(word.device)
+        return codes.index_select(0, word.flatten().int() - 1).view(*word.shape, -1)
 
 
 def find_words(embeddings: npt.NDArray[np.float32], count: int, seed: int = 0) -> npt.NDArray[np.float32]:

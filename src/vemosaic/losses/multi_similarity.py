@@ -45,7 +45,7 @@ def multi_similarity(semantic: Tensor, alpha: float = 1.0, beta: float = 1.0, ma
     samples, replicates, _ = semantic.shape
     points = semantic.flatten(0, 1)  # (B R, d_MS)
     distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")  # (B R, B R)
-    sample = torch.arange(samples, device=points.device).repeat_interleave(replicates)
+    sample = torch.arange(samples * replicates, device=points.device) // replicates
     same = sample[:, None] == sample[None, :]
     itself = torch.eye(len(points), dtype=torch.bool, device=points.device)
     positive = (alpha * (distance - margin)).masked_fill(~same | itself, -torch.inf)

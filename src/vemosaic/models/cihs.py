@@ -7,7 +7,6 @@ distances to gyroplanes: both respect the geometry between them (sections 3.2 an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +14,7 @@ from torch.nn import functional as F
 
 from vemosaic.hyperbolic import poincare, wrapped_normal
 from vemosaic.models.patch_view import embed_patches
-from vemosaic.models.vae import Latent
-
-
-@dataclass(frozen=True)
-class HyperbolicLatent(Latent):
-    """What patches become: besides what any `Latent` has, the `sample` of the posterior, ``(B, R, d)``, on the ball."""
-
-    sample: Tensor
+from vemosaic.models.vae import VAE
 
 
 class Encoder(nn.Module):
@@ -117,37 +109,12 @@ class Decoder(nn.Module):
         return patches
 
 
-class HyperbolicVAE(nn.Module):
-    """Encoder, wrapped normal on the Poincaré ball, decoder (Mathieu et al. 2019, https://arxiv.org/abs/1901.06033).
+class HyperbolicVAE(VAE):
+    """A VAE whose latent variable is a wrapped normal on the Poincaré ball (Mathieu et al. 2019).
 
-    Parameters
-    ----------
-    encoder
-        ``(N, 1, Z, Y, X)`` to mean and scale ``(N, d)``.
-    decoder
-        ``(N, d)`` to ``(N, 1, Z, Y, X)``.
+    See https://arxiv.org/abs/1901.06033; the parameters are those of `VAE`.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-
-    @property
-    def latent(self) -> int:
-        """Dimensions of the latent variable, d."""
-        return self.encoder.latent
-
-    @property
-    def semantic(self) -> int:
-        """How many of them are semantic: all."""
-        return self.encoder.semantic
-
-    def forward(self, patches: Tensor, noise: Tensor) -> HyperbolicLatent:
-        """Encode and reconstruct patches ``(B, R, Z, Y, X)``; `noise` is standard normal, ``(B, R, d)``."""
-        shape = patches.shape[:2]
-        mean, scale = self.encoder(patches.flatten(0, 1)[:, None])  # (B R, d)
-        sample = wrapped_normal.rsample(mean, scale, noise.flatten(0, 1))
-        restored = self.decoder(sample)[:, 0]
-        by_sample = [t.view(*shape, *t.shape[1:]) for t in (mean, scale, restored, sample)]
-        return HyperbolicLatent(*by_sample)
+    def draw(self, mean: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
+        """Draw points of the ball, ``(N, d)``."""
+        return wrapped_normal.rsample(mean, scale, noise)

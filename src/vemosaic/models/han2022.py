@@ -71,13 +71,16 @@ class UpsampledConvolution(nn.Conv3d):
     come out.
     """
 
+    phases: Tensor
+
     def __init__(self, before: int, after: int) -> None:
         super().__init__(before, after, 3, padding=1)
+        # On the device from the start: copied there in every step, it would make the step wait for the host.
+        self.register_buffer("phases", torch.tensor(PHASES, dtype=self.weight.dtype), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(N, C, Z, Y, X)`` to ``(N, C', 2 Z, 2 Y, 2 X)``."""
-        phases = torch.tensor(PHASES, dtype=self.weight.dtype, device=self.weight.device)
-        weight = torch.einsum("ocijk,pia,qjb,rkd->opqrcabd", self.weight, phases, phases, phases)
+        weight = torch.einsum("ocijk,pia,qjb,rkd->opqrcabd", self.weight, self.phases, self.phases, self.phases)
         assert self.bias is not None
         lattices = F.conv3d(features, weight.flatten(0, 3), self.bias.repeat_interleave(8), padding=1)
         n, _, *sizes = lattices.shape

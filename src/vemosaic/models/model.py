@@ -43,7 +43,7 @@ class Model:
         Where the model comes from: version, anchors, seed, working voxel size in nm, volumes, last losses. JSON-able.
     """
 
-    vae: VAE | cihs.HyperbolicVAE
+    vae: VAE
     settings: ModelSettings
     card: dict[str, Any] = field(default_factory=dict)
 
@@ -130,7 +130,7 @@ class Model:
         return f"{within}, and the same in {z} above and below" if z else within
 
 
-def build(settings: ModelSettings, seed: int) -> VAE | cihs.HyperbolicVAE:
+def build(settings: ModelSettings, seed: int) -> VAE:
     """Make the networks of a preset, their weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -138,9 +138,7 @@ def build(settings: ModelSettings, seed: int) -> VAE | cihs.HyperbolicVAE:
     return channels_last(vae)
 
 
-def _networks(
-    sizes: Architecture | Han2022Architecture | CihsArchitecture, slices: int | None
-) -> VAE | cihs.HyperbolicVAE:
+def _networks(sizes: Architecture | Han2022Architecture | CihsArchitecture, slices: int | None) -> VAE:
     if isinstance(sizes, Han2022Architecture):
         encoder = han2022.Encoder(sizes.width, sizes.latent, sizes.semantic)
         return VAE(encoder, han2022.Decoder(sizes.width, sizes.latent))

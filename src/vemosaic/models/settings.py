@@ -22,7 +22,7 @@ class Architecture(BaseModel):
     model_config = EXACT
 
     kind: Literal["default"] = "default"
-    channels: tuple[int, int, int, int] = Field((24, 32, 48, 64), description="Channels of the convolutions.")
+    channels: tuple[int, int, int, int] = Field((24, 32, 40, 48), description="Channels of the convolutions.")
     latent: int = Field(64, ge=1, description="Dimensions of the latent variable, d.")
     semantic: int = Field(8, ge=1, description="The first dimensions, which are made invariant: d_MS.")
 

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from vemosaic.models import default, han2022
+if TYPE_CHECKING:
+    from vemosaic.models import cihs, default, han2022
 
 
 @dataclass(frozen=True)
 class Latent:
-    """What patches become: latent `mean` and `scale`, ``(B, R, d)``, and the `reconstruction`, ``(B, R, Z, Y, X)``."""
+    """What patches become.
+
+    Attributes
+    ----------
+    mean, scale
+        Of the latent variable, ``(B, R, d)``.
+    sample
+        What was drawn of it, ``(B, R, d)``.
+    reconstruction
+        ``(B, R, Z, Y, X)``.
+    """
 
     mean: Tensor
     scale: Tensor
+    sample: Tensor
     reconstruction: Tensor
 
 
@@ -31,10 +43,14 @@ class VAE(nn.Module):
         ``(N, d)`` to ``(N, 1, Z, Y, X)``.
     """
 
-    encoder: default.Encoder | han2022.Encoder
-    decoder: default.Decoder | han2022.Decoder
+    encoder: default.Encoder | han2022.Encoder | cihs.Encoder
+    decoder: default.Decoder | han2022.Decoder | cihs.Decoder
 
-    def __init__(self, encoder: default.Encoder | han2022.Encoder, decoder: default.Decoder | han2022.Decoder) -> None:
+    def __init__(
+        self,
+        encoder: default.Encoder | han2022.Encoder | cihs.Encoder,
+        decoder: default.Decoder | han2022.Decoder | cihs.Decoder,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -51,12 +67,15 @@ class VAE(nn.Module):
 
     def forward(self, patches: Tensor, noise: Tensor) -> Latent:
         """Encode and reconstruct patches ``(B, R, Z, Y, X)``; `noise` is standard normal, ``(B, R, d)``."""
-        samples, replicates = patches.shape[:2]
+        shape = patches.shape[:2]
         mean, scale = self.encoder(patches.flatten(0, 1)[:, None])  # (B R, d)
-        latent = mean + scale * noise.flatten(0, 1)
-        restored = self.decoder(latent)[:, 0]
-        shape = (samples, replicates)
-        return Latent(mean.unflatten(0, shape), scale.unflatten(0, shape), restored.unflatten(0, shape))
+        sample = self.draw(mean, scale, noise.flatten(0, 1))
+        restored = self.decoder(sample)[:, 0]
+        return Latent(*(tensor.unflatten(0, shape) for tensor in (mean, scale, sample, restored)))
+
+    def draw(self, mean: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
+        """Draw the latent variable, ``(N, d)``, differentiable in mean and scale; `noise` is standard normal."""
+        return mean + scale * noise
 
 
 Networks = TypeVar("Networks", bound=nn.Module)

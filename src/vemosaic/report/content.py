@@ -124,9 +124,17 @@ class RunContent:
 
     @property
     def best_k(self) -> int:
-        """The k with the largest mean Dice, or the first one where nothing was scored."""
+        """The k with the largest mean Dice; where nothing was scored, the suggested one, or the first."""
         scored = {k: s.mean_dice for k, s in self.scores.items() if k in self.clusterings}
-        return max(scored, key=lambda k: scored[k]) if scored else next(iter(self.clusterings))
+        if scored:
+            return max(scored, key=lambda k: scored[k])
+        return self.suggested[0] if self.suggested else next(iter(self.clusterings))
+
+    @property
+    def suggested(self) -> tuple[int, str] | None:
+        """The k that the clustering suggests, and why; None where it does not, or that k was not mapped."""
+        found = self.record.get("suggested_k")
+        return (int(found["k"]), str(found["reason"])) if found and found["k"] in self.clusterings else None
 
     @property
     def shape(self) -> Shape:

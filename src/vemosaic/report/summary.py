@@ -32,6 +32,8 @@ def summary(parts: Parts) -> str:
         f"A block of {lengths(extent[::-1])} (x × y × z), seen in voxels of {voxels}, was divided into {clusters}. "
         f"The computer learnt the textures from the images alone: no annotation was used to make the map.{took}"
     )
+    if content.suggested and len(ks) > 1:
+        sentences += f" Look at k = {content.suggested[0]} first: {content.suggested[1]}."
     score = content.scores.get(content.best_k)
     return text(sentences) + (f" {_agreement(score)}" if score and score.structures() else "")
 

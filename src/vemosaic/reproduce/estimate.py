@@ -237,7 +237,7 @@ def _embedding_rate(settings: Settings, model: Model, image: Volume, device: tor
 
     def embed() -> int:
         if settings.model.shared:
-            return embedder.tile(voxels, (0, 0, 0))[..., 0].cpu().numel()
+            return embedder.semantic(embedder.normalised(voxels), (0, 0, 0))[..., 0].cpu().numel()
         return len(embedder.voxels(voxels, places))
 
     embed()

@@ -53,6 +53,7 @@ class EmbeddingStore:
         shape: Sequence[int],
         shard: Shape = SHARD,
         dtype: npt.DTypeLike = np.float16,
+        joining: bool = False,
     ) -> EmbeddingStore:
         """Create a store, or take up the same one; if it was finished, it is not until `finish` is called.
 
@@ -66,25 +67,16 @@ class EmbeddingStore:
             Voxels of the whole and of a shard along z, y, x.
         dtype
             Of a number.
+        joining
+            Take part in writing a store that another process has created: nothing of it is taken back.
 
         Raises
         ------
         OutputError
             If the folder holds another embedding, the disk is full, or the folder cannot be written to.
         """
-        unfinish(path, ())
-        return cls.join(path, channels, shape, shard, dtype)
-
-    @classmethod
-    def join(
-        cls,
-        path: Path,
-        channels: int,
-        shape: Sequence[int],
-        shard: Shape = SHARD,
-        dtype: npt.DTypeLike = np.float16,
-    ) -> EmbeddingStore:
-        """Take part in writing a store that another process has created; the parameters are those of `create`."""
+        if not joining:
+            unfinish(path, ())
         array = ShardedArray.create(
             path / "0",
             shape=(channels, *shape),

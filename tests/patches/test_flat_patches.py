@@ -10,7 +10,7 @@ import torch
 from scipy import ndimage, stats
 from torch import Tensor
 
-import vemosaic.patches
+import vemosaic.patches.positives
 from numeric_core import PLAIN, blobs, volume_of
 from vemosaic.errors import VolumeError
 from vemosaic.patches import Grids, PatchSampler, Sampling, axis_aligned, draw_grids, rotations
@@ -125,7 +125,7 @@ def test_patches_equal_scipy_at_their_grid(slices: int, depth: int, monkeypatch:
         laid_grids.append(draw_grids(anchor, sampling, generator))
         return laid_grids[-1]
 
-    monkeypatch.setattr(vemosaic.patches, "draw_grids", draw)
+    monkeypatch.setattr(vemosaic.patches.positives, "draw_grids", draw)
     sampling = Sampling(slices=slices, positives=2, contrast=0.0, brightness=0.0, noise=0.0)
     batch = PatchSampler([volume_of(image)], [PLAIN], sampling, seed=0).batch(0, 20)
     (grids,) = laid_grids
