@@ -210,11 +210,11 @@ def rates(p: Parameters) -> list[dict[str, Any]]:
 
 
 EXECUTORS = (
-    ("one process, or a job of an array", True, True),
-    ("a worker process", True, False),
-    ("a thread of a Dask worker", False, False),
+    ("reading, computing and writing", True, True),
+    ("reading and computing, then writing", True, False),
+    ("nothing", False, False),
 )
-"""Which of them read the next unit and write the one before while they compute."""
+"""What a worker does at the same time: whether it reads the next unit and writes the one before while it computes."""
 
 HARMLESS = {"unit_time_spread": 0, "slow_workers": 0, "slurm_failures_per_hour": 0, "slurm_wall_time": math.inf}
 

@@ -94,7 +94,7 @@ COLUMNS: Columns = {
     "edge of a unit": lambda r: str(r["edge"]),
     "input": lambda r: r["layout"],
     "what goes wrong": lambda r: r["fault"],
-    "carried out by": lambda r: r["executor"],
+    "at the same time": lambda r: r["executor"],
     "time": lambda r: duration(r["hours"]),
     "of the ideal": lambda r: f"{100 * r['efficiency']:.1f} %",
     "units lost": lambda r: f"{100 * r['redone_share']:.2f} %",
@@ -109,7 +109,7 @@ ABLATIONS = {
     "speculate": ("volume", "copies", "time", "of the ideal", "units lost or done twice"),
     "edge": ("workers", "edge of a unit", "read / volume", "time", "of the ideal", "units lost", "what binds"),
     "layout": ("workers", "edge of a unit", "input", "read / volume", "voxels/s", "time", "what binds"),
-    "overlap": ("workers", "carried out by", "voxels/s", "time", "of the ideal", "what binds"),
+    "overlap": ("workers", "at the same time", "voxels/s", "time", "of the ideal", "what binds"),
     "batch": ("workers", "units in a task", "time", "of the ideal", "units lost", "what binds"),
 }
 

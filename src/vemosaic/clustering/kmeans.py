@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -114,6 +113,8 @@ def fit_kmeans(sample: npt.NDArray[np.float32], k: int, seed: int = 0, option: s
     VemosaicError
         If there are fewer different voxels than clusters, or an embedding is not finite.
     """
+    from sklearn.cluster import MiniBatchKMeans
+
     check_sample(sample, k, option)
     kmeans = MiniBatchKMeans(k, random_state=seed, batch_size=BATCH, n_init=5)
     kmeans.fit(sample)
@@ -149,6 +150,8 @@ def fit_lloyd(
     S. P. Lloyd. Least squares quantization in PCM. IEEE Trans. Inform. Theory 28, 1982.
     https://doi.org/10.1109/TIT.1982.1056489
     """
+    from sklearn.cluster import kmeans_plusplus
+
     for k in ks:
         check_sample(sample, k, option)
     middle = sample.mean(0, dtype=np.float64).astype(np.float32)

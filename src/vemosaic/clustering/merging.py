@@ -16,10 +16,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.cluster.hierarchy import cut_tree, linkage
-from scipy.spatial.distance import squareform
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from vemosaic.clustering.clusters import assign
@@ -159,6 +155,9 @@ def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int 
     A. L. N. Fred and A. K. Jain. Combining multiple clusterings using evidence accumulation. IEEE Transactions on
     Pattern Analysis and Machine Intelligence 27, 2005. https://doi.org/10.1109/TPAMI.2005.113
     """
+    from scipy.cluster.hierarchy import cut_tree, linkage
+    from scipy.spatial.distance import squareform
+
     check_sample(sample, max(ks))
     fine = fit_kmeans(sample, min(FINE, _different(sample)), seed)
     sizes = np.bincount(assign(torch.from_numpy(sample), [fine])[0].numpy(), minlength=fine.k + 1)[1:]
@@ -186,6 +185,9 @@ def co_association(
     seed
         Of the initial centres of k-means.
     """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     draws = np.random.RandomState(seed)
     together = np.zeros((len(centres), len(centres)))
     for number in range(VOTES):

@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.linalg import solve_triangular
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -255,6 +253,9 @@ def fit_mixture(sample: npt.NDArray[np.float32], k: int, seed: int = 0) -> Mixtu
     VemosaicError
         If there are fewer different voxels than clusters, or an embedding is not finite.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     start = Start.of(sample, k, seed)
     model = GaussianMixture(
         k,

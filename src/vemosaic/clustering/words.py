@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from vemosaic.clustering.clusters import assign
@@ -84,6 +83,8 @@ def code_words(
     dimensions
         Length of a code, D; fewer where there are fewer words, or components that vary.
     """
+    from sklearn.decomposition import PCA
+
     sample = np.concatenate(list(histograms))
     pca = PCA(min(dimensions, len(centres) - 1), svd_solver="covariance_eigh").fit(sample)
     kept = pca.explained_variance_ > 1e-6 * pca.explained_variance_[0]
