@@ -54,8 +54,8 @@ def arithmetic(precision: Precision, device: torch.device) -> Arithmetic:
 def for_training(precision: Precision, device: torch.device) -> Precision:
     """Return the precision to train in: on a CPU float32, whatever the networks map in afterwards.
 
-    PyTorch's bfloat16 gradients on a CPU are infinite now and then (2.13, `han2022`: in two of eight runs of one test
-    with the same numbers), and a single one ruins a training.
+    PyTorch's bfloat16 gradients on a CPU are infinite now and then (2.13, `han2022`: in some runs of one test with the
+    same numbers, not in others), and a single one ruins a training.
     """
     return precision if device.type == "cuda" else "float32"
 
