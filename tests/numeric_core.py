@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,38 @@ from vemosaic.models.model import Model, build
 from vemosaic.models.settings import Architecture, ModelSettings
 from vemosaic.patches import Sampling
 from vemosaic.volumes.intensity import Intensity
-from vemosaic.volumes.volume import LazyArray, Volume
+from vemosaic.volumes.volume import LazyArray, Shape, Slices, Volume
 
 torch.set_num_threads(1)  # tensors here are tiny; on a busy machine threads would wait for each other
 
 PLAIN = Intensity(centre=0.0, spread=1.0, limit=1e9)
 """Normalises nothing away."""
+
+
+@dataclass
+class CountingArray:
+    """An array that knows which boxes of it were read."""
+
+    voxels: npt.NDArray[Any]
+    boxes: list[Slices] = field(default_factory=list)
+
+    @property
+    def shape(self) -> Shape:
+        z, y, x = self.voxels.shape
+        return z, y, x
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self.voxels.dtype
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many voxels each of them holds."""
+        return [self.voxels[box].size for box in self.boxes]
+
+    def __getitem__(self, box: Slices) -> npt.NDArray[np.generic]:
+        self.boxes.append(box)
+        return self.voxels[box]
 
 
 def volume_of(array: LazyArray, source: str = "array") -> Volume:

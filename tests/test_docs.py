@@ -17,7 +17,7 @@ import typer
 import vemosaic
 from small_runs import MODEL, hold_a_small_vote
 from vemosaic.cli import app, parse_clusters
-from vemosaic.embedding import TRUNCATE
+from vemosaic.gaussian import TRUNCATE
 from vemosaic.segmentation import CELL, CELLS, SAMPLE
 from vemosaic.training import ANCHORS_ON_CPU, ANCHORS_ON_GPU
 

@@ -14,7 +14,8 @@ from scipy import ndimage
 from numeric_core import blobs, realistic_model, volume_of
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering import Words
-from vemosaic.embedding import TILE, TRUNCATE, Embedder, evenly, gaussian_taps, smooth, tiles_of
+from vemosaic.embedding import TILE, Embedder, evenly, smooth, tiles_of
+from vemosaic.gaussian import TRUNCATE, gaussian_taps
 from vemosaic.models.settings import Architecture
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape

@@ -11,7 +11,8 @@ from scipy import ndimage
 
 from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from vemosaic.blocks.grid import Unit
-from vemosaic.embedding import TILE, TRUNCATE, Embedder, gaussian_taps
+from vemosaic.embedding import TILE, Embedder
+from vemosaic.gaussian import TRUNCATE, gaussian_taps
 from vemosaic.models.settings import Architecture
 from vemosaic.segmentation import sample_embedding
 from vemosaic.volumes.volume import Shape, Volume

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ from torch import Tensor
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering.words import Words
 from vemosaic.devices import Precision, autocast, staged
+from vemosaic.gaussian import Taps, smoothing_taps
 from vemosaic.models import default
 from vemosaic.models.model import Model
 from vemosaic.models.patch_view import embed_places
@@ -26,12 +25,6 @@ from vemosaic.volumes.volume import Shape, Volume
 TILE = 96
 """Edge in voxels of the tiles that are computed at once. They lie on one global grid, clipped only at the volume's
 border, so that no choice of blocks changes a voxel."""
-
-TRUNCATE = 2.0
-"""Where the smoothing Gaussian ends, in standard deviations."""
-
-Taps: TypeAlias = tuple[list[float], list[float], list[float]]
-"""Weights of a convolution along z, y and x."""
 
 UNSMOOTHED: Taps = ([1.0], [1.0], [1.0])
 
@@ -87,8 +80,7 @@ class Embedder:
     @property
     def taps(self) -> Taps:
         """Weights of the Gaussian along z, y and x."""
-        across, within = gaussian_taps(self.smoothing / self.depth), gaussian_taps(self.smoothing)
-        return across, within, within
+        return smoothing_taps(self.smoothing, self.depth)
 
     @property
     def reach(self) -> Shape:
@@ -188,7 +180,7 @@ class Embedder:
         """
         around = grown(Unit(box.index, (0, 0, 0), box.shape), self.reach)
         word = torch.empty(around.shape, dtype=torch.uint8, device=self.device)
-        parts = evenly(around.shape, TILE + 2 * max(self.reach))
+        parts = self.encoded_parts(box.shape)
         places = []
         for part in parts:
             z, y, x = (o + p for o, p in zip(around.origin, part.origin, strict=True))
@@ -196,6 +188,11 @@ class Embedder:
         for part, semantic in zip(parts, self._semantics(voxels, box, places), strict=True):
             word[part.slices] = words.nearest(semantic)
         return word
+
+    def encoded_parts(self, shape: Shape) -> list[Unit]:
+        """Cut a box, with what smoothing needs around it, into the parts that are encoded at once to find its words."""
+        z, y, x = (n + 2 * r for n, r in zip(shape, self.reach, strict=True))
+        return evenly((z, y, x), TILE + 2 * max(self.reach))
 
     def _semantics(self, voxels: npt.NDArray[np.float32], box: Unit, parts: Sequence[Unit]) -> Iterator[Tensor]:
         """Embed parts, their origins relative to the box that voxels were read for; they may reach beyond the box.
@@ -251,15 +248,6 @@ def grown(box: Unit, by: Shape) -> Unit:
     z, y, x = (o - more for o, more in zip(box.origin, by, strict=True))
     depth, height, width = (n + 2 * more for n, more in zip(box.shape, by, strict=True))
     return Unit(box.index, (z, y, x), (depth, height, width))
-
-
-def gaussian_taps(sigma: float) -> list[float]:
-    """Weights of a Gaussian cut at two standard deviations, their sum 1; ``[1.0]`` for a sigma of 0."""
-    radius = int(TRUNCATE * sigma + 0.5)
-    if radius == 0:
-        return [1.0]
-    weights = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-radius, radius + 1)]
-    return [w / sum(weights) for w in weights]
 
 
 def smooth(values: Tensor, taps: Taps) -> Tensor:

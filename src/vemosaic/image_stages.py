@@ -70,17 +70,11 @@ class ImageStage:
         """Make its steps in any process; its store has been created."""
         image = self.image(run)
         store = image.store(self.place(run.folder), run.first.working.shape, joining=True)
-        return image.steps(store, self.ledger(run, store, mark))
+        return self.steps(run, image, store, mark)
 
-    def ledger(self, run: RunState, store: EmbeddingStore, mark: str) -> Ledger:
-        """Open its records."""
-        return Ledger(
-            run.folder.progress,
-            self.name,
-            mark,
-            owns=lambda unit: store.files(unit.origin, unit.shape),
-            root=run.folder.path,
-        )
+    def steps(self, run: RunState, image: Image, store: EmbeddingStore, mark: str) -> Steps[Any, Any]:
+        """Make its steps, with their records."""
+        return image.steps(store, run.ledger(self.name, mark, lambda unit: store.files(unit.origin, unit.shape)))
 
 
 def _embedding_of(run: RunState) -> Image:

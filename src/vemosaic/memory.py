@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vemosaic.blocks.executors import Executor, InProcess, Processes
-from vemosaic.embedding import TILE, gaussian_taps
+from vemosaic.embedding import TILE
 from vemosaic.errors import SettingsError
+from vemosaic.gaussian import gaussian_taps
 from vemosaic.models.settings import Architecture
 from vemosaic.patches import POOL_BYTES
 from vemosaic.segmentation import CELL, CELLS, SAMPLE

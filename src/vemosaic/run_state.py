@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +16,8 @@ import torch
 import vemosaic
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.executors import Executor, InProcess
+from vemosaic.blocks.grid import Unit
+from vemosaic.blocks.records import Ledger
 from vemosaic.clustering import (
     Clustering,
     Words,
@@ -189,6 +191,10 @@ class RunState:
         if words:
             words = Words(np.array(words["centres"], np.float32), np.array(words["codes"], np.float32))
         return replace(self.embedder(), words=words, smoothing=document["smoothing"])
+
+    def ledger(self, stage: str, mark: str, owns: Callable[[Unit], Sequence[Path]]) -> Ledger:
+        """Open the records of a stage whose units own files of the run."""
+        return Ledger(self.folder.progress, stage, mark, owns=owns, root=self.folder.path)
 
     def _about_embedding(self) -> list[object]:
         about = self.folder.record["inputs"][0]

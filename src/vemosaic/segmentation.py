@@ -36,8 +36,9 @@ from vemosaic.clustering import (
     updated,
 )
 from vemosaic.devices import fetched
-from vemosaic.embedding import UNSMOOTHED, Embedder, Taps, grown, smooth
+from vemosaic.embedding import UNSMOOTHED, Embedder, grown, smooth
 from vemosaic.errors import VolumeError
+from vemosaic.gaussian import Taps
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore

@@ -128,7 +128,7 @@ class ShardStages(RunState):
         with self.folder.stage(stage.name, mark, [path / "zarr.json"]):
             self._take_up(path, mark)
             store = image.store(path, volume.shape)
-            steps = image.steps(store, stage.ledger(self, store, mark))
+            steps = stage.steps(self, image, store, mark)
             shards = units(volume.shape, store.shard)
             self._carry_out(stage.name, mark, shards, steps)
             store.finish(
@@ -182,7 +182,7 @@ class ShardStages(RunState):
         def owns(unit: Unit) -> list[Path]:
             return [file for k in store.ks for file in store.files(k, 0, unit.origin, unit.shape)]
 
-        return self._ledger("map", mark, owns)
+        return self.ledger("map", mark, owns)
 
     def map_steps(self, store: LabelStore, found: Sequence[Clustering], mark: str) -> Steps[Any, Any]:
         """Steps that write the clusters found into a store that is laid out."""
@@ -191,12 +191,9 @@ class ShardStages(RunState):
 
     def stream_steps(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> Steps[Any, Any]:
         """Steps that sum up what all voxels have to say of clusterings of the sample."""
-        ledger = self._ledger("stream", mark, lambda unit: [self._statistics_file(unit)])
+        ledger = self.ledger("stream", mark, lambda unit: [self._statistics_file(unit)])
         volume, mask = self.first.working, self.first.mask
         return statistics_steps(embedder, volume, begun, ledger, self._statistics_file, mask=mask)
-
-    def _ledger(self, stage: str, mark: str, owns: Callable[[Unit], Sequence[Path]]) -> Ledger:
-        return Ledger(self.folder.progress, stage, mark, owns=owns, root=self.folder.path)
 
     def _statistics_file(self, unit: Unit) -> Path:
         return self.folder.progress / "statistics" / f"{unit.name}.npz"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from numeric_core import PLAIN, blobs, volume_of
+from numeric_core import PLAIN, CountingArray, blobs, volume_of
 from vemosaic.errors import VolumeError
 from vemosaic.patches import PatchSampler, Sampling
 from vemosaic.patches.allowed import AllowedVoxels
@@ -42,29 +42,8 @@ def test_voxels_are_picked_as_from_a_list_of_all(seed: int) -> None:
             np.testing.assert_array_equal(ends, plain[[0, -1]])
 
 
-@dataclass
-class CountingMask:
-    """A mask that knows how many of its voxels were read, and how many at a time."""
-
-    voxels: npt.NDArray[np.bool_]
-    read: list[int] = field(default_factory=list)
-
-    @property
-    def shape(self) -> Shape:
-        z, y, x = self.voxels.shape
-        return z, y, x
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return self.voxels.dtype
-
-    def __getitem__(self, box: Slices) -> npt.NDArray[np.generic]:
-        self.read.append(self.voxels[box].size)
-        return self.voxels[box]
-
-
 def test_a_mask_is_read_once_and_in_small_boxes_before_training_begins() -> None:
-    mask = CountingMask(blobs((150, 130, 140)) > 0.5)
+    mask = CountingArray(blobs((150, 130, 140)) > 0.5)
     image = volume_of(np.zeros(mask.shape, np.uint8))
     tracemalloc.start()
     try:
@@ -76,13 +55,13 @@ def test_a_mask_is_read_once_and_in_small_boxes_before_training_begins() -> None
         tracemalloc.stop()
     inner = 28 - 2 * POINTS.halo[0]
     margin = POINTS.margin[0]
-    assert sum(mask.read) == np.prod([n - 2 * margin for n in mask.shape])
-    assert max(mask.read) <= (2 * inner) ** 3
+    assert sum(mask.sizes) == np.prod([n - 2 * margin for n in mask.shape])
+    assert max(mask.sizes) <= (2 * inner) ** 3
     assert peak < 0.25 * mask.voxels.nbytes
     for step in range(0, 64, 16):
         sampler.batch(step, 4)
     sampler._reader.shutdown(wait=True)
-    assert sum(mask.read[-30:]) <= 30 * inner**3
+    assert sum(mask.sizes[-30:]) <= 30 * inner**3
 
 
 def sampler_of(mask: npt.NDArray[np.bool_], tiles: int) -> PatchSampler:

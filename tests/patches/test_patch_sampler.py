@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +14,11 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 import vemosaic.patches.positives
-from numeric_core import PLAIN, blobs, volume_of
+from numeric_core import PLAIN, CountingArray, blobs, volume_of
 from vemosaic.errors import VolumeError
 from vemosaic.patches import Batch, Grids, PatchSampler, Sampling, draw_grids
 from vemosaic.volumes.intensity import Intensity
-from vemosaic.volumes.volume import Shape, Slices, Volume
+from vemosaic.volumes.volume import Shape, Volume
 
 PLAIN_COLOURS = {"contrast": 0.0, "brightness": 0.0, "noise": 0.0}
 POINTS = Sampling(points=2, positives=1, **PLAIN_COLOURS)  # cheap, where only centres are looked at
@@ -81,27 +80,6 @@ def test_batch_depends_on_seed_and_step_alone(sizes: dict[str, int]) -> None:
     drawn = [undisturbed[step].patches for step in steps]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
     assert not equal(sampler_of([image], sampling, seed=6, **sizes).batch(0, 6), undisturbed[0])
-
-
-@dataclass
-class CountingArray:
-    """An array that counts how often a box is read."""
-
-    voxels: npt.NDArray[np.float32]
-    boxes: list[Slices] = field(default_factory=list)
-
-    @property
-    def shape(self) -> Shape:
-        z, y, x = self.voxels.shape
-        return z, y, x
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        return self.voxels.dtype
-
-    def __getitem__(self, box: Slices) -> npt.NDArray[np.generic]:
-        self.boxes.append(box)
-        return self.voxels[box]
 
 
 def test_a_sliding_pool_reads_each_tile_once_as_it_comes() -> None:

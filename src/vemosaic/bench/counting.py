@@ -69,12 +69,12 @@ def dense_layers(encoder: Encoder, shape: Sequence[int]) -> list[Layer]:
     return layers
 
 
-def embedding_cost(embedder: Embedder, shape: Sequence[int]) -> Cost:
-    """Return what it costs to embed a box, words and smoothing included where the embedder has them."""
+def embedding_cost(embedder: Embedder, shape: Shape) -> Cost:
+    """Return what it costs to embed a box at once, words and smoothing included where the embedder has them."""
     encoder = embedder.model.encoder
     assert isinstance(encoder, Encoder)
-    grown = [n + 2 * r for n, r in zip(shape, embedder.reach, strict=True)]
-    convolutions = sum((layer.cost for layer in dense_layers(encoder, grown)), Cost())
+    parts = embedder.encoded_parts(shape)
+    convolutions = sum((layer.cost for part in parts for layer in dense_layers(encoder, part.shape)), Cost())
     return convolutions.narrowed(arithmetic(embedder.precision, embedder.device)) + describing_cost(embedder, shape)
 
 

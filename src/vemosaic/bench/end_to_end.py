@@ -11,8 +11,8 @@ from typing import Any
 from vemosaic.bench.bounds import Cost, bounded
 from vemosaic.bench.clustering import KS
 from vemosaic.bench.conditions import Conditions
-from vemosaic.bench.counting import assigning_cost, embedding_cost
-from vemosaic.bench.embedding import dense_job, first_tiles
+from vemosaic.bench.counting import assigning_cost
+from vemosaic.bench.embedding import box_cost, dense_job, first_shard, first_tiles
 from vemosaic.bench.mirrored import bytes_needed, scratch, whole_tiles, write_mirrored
 from vemosaic.bench.peaks import drop_from_cache, measure_peaks
 from vemosaic.bench.timing import rates
@@ -45,8 +45,7 @@ def bench_end_to_end(conditions: Conditions) -> dict[str, Any]:
         model = saved_model(conditions, folder)
         stored = open_volume(str(folder / "raw.ome.zarr"))
         plain, described = conditions.embedders(stored)
-        tile = first_tiles(stored)
-        jobs = [dense_job(plain, stored, tile), dense_job(described, stored, tile)]
+        jobs = [dense_job(plain, stored, first_tiles(stored)), dense_job(described, stored, first_shard(stored))]
         before = rates(jobs, conditions.seconds / 2, device)
         drop_from_cache(files)
         with team() as executor:
@@ -86,8 +85,7 @@ def map_cost(described: Embedder, volume: Volume, files: Sequence[Path], written
     written
         Bytes of the map.
     """
-    tile = first_tiles(volume)
-    computing = embedding_cost(described, tile.shape).per(tile.voxels) + assigning_cost(described.channels, KS)
+    computing = box_cost(described, first_shard(volume)) + assigning_cost(described.channels, KS)
     read = sum(file.stat().st_size for file in files)
     return computing + Cost(read=read, written=written).per(math.prod(volume.shape))
 

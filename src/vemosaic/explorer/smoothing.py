@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vemosaic.explorer.layers import Bytes
+from vemosaic.gaussian import smoothing_taps
 from vemosaic.volumes.volume import Shape
 
 Vectors = npt.NDArray[np.float32]
@@ -22,12 +23,9 @@ THIN = 4
 ROWS_BYTES = 2**21
 """Of what is summed up at once: it stays in the cache."""
 
-TRUNCATE = 2.0
-"""Where Gaussians end, in standard deviations."""
-
 
 def gaussian_taps(width: float, depth: float) -> Taps:
-    """Weights that the map is smoothed with, see `vemosaic.embedding.Embedder.taps`, which needs torch.
+    """Weights that the map is smoothed with, see `vemosaic.gaussian.smoothing_taps`.
 
     Parameters
     ----------
@@ -36,8 +34,8 @@ def gaussian_taps(width: float, depth: float) -> Taps:
     depth
         How many times smaller it is along z.
     """
-    within = _gaussian(width)
-    return _gaussian(width / depth), within, within
+    z, y, x = (np.array(taps, np.float32) for taps in smoothing_taps(width, depth))
+    return z, y, x
 
 
 def reach_of(taps: Taps) -> Shape:
@@ -79,14 +77,6 @@ def smooth_codes(words: Bytes, codes: Vectors, kernels: Sequence[Taps]) -> Vecto
         for number, taps in enumerate(kernels):
             smoothed[..., number, :] = smooth(codes[_trimmed(words, kernels[-1], taps)], taps)
     return smoothed.reshape(*inner, -1)
-
-
-def _gaussian(width: float) -> Vectors:
-    radius = int(TRUNCATE * width + 0.5)
-    if radius == 0:
-        return np.ones(1, np.float32)
-    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
-    return np.asarray(weights / weights.sum(), np.float32)
 
 
 def _trimmed(values: npt.NDArray[Any], widest: Taps, taps: Taps) -> npt.NDArray[Any]:
