@@ -6,7 +6,7 @@ All stand in one table, `STAGES`: a further one is a further entry.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -65,7 +65,7 @@ class ShardStages(RunState):
                 default_k=self._shown_first(ks),
                 colours={k: palette(k) for k in ks},
             )
-            self._write_clusters(found, [steps.ledger.facts(shard) for shard in shards])
+            self._write_clusters(found, (steps.ledger.facts(shard) for shard in shards))
 
     def _shown_first(self, ks: Sequence[int]) -> int:
         """Choose the map that viewers show first: of the suggested k, or the one nearest to it; else nearest to 8."""
@@ -198,12 +198,16 @@ class ShardStages(RunState):
     def _statistics_file(self, unit: Unit) -> Path:
         return self.folder.progress / "statistics" / f"{unit.name}.npz"
 
-    def _write_clusters(self, found: Sequence[Clustering], counted: Sequence[Mapping[str, list[int]]]) -> None:
+    def _write_clusters(self, found: Sequence[Clustering], counted: Iterable[Mapping[str, list[int]]]) -> None:
         """Write what there is to know of each cluster: centre, voxels (counted in each shard), colour."""
+        sizes = {str(c.k): np.zeros(c.k, np.int64) for c in found}
+        for counts in counted:
+            for k, size in sizes.items():
+                size += counts[k]
         document = {
             str(c.k): {
                 "centres": c.centres.tolist(),
-                "sizes": np.sum([counts[str(c.k)] for counts in counted], axis=0).tolist(),
+                "sizes": sizes[str(c.k)].tolist(),
                 "colours": [list(colour) for colour in palette(c.k)],
             }
             for c in found

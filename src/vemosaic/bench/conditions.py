@@ -22,9 +22,15 @@ from vemosaic.settings import Settings
 from vemosaic.volumes.volume import Volume
 
 Teams: TypeAlias = Mapping[str, Callable[[], AbstractContextManager[Executor]]]
-"""Executors by what they are called, each to be opened when its turn comes."""
+"""Executors by what they are called, each to be opened when its turn comes, perhaps in another process: no lambdas."""
 
-ALONE: Teams = {"in process": lambda: nullcontext(InProcess())}
+
+def alone() -> AbstractContextManager[Executor]:
+    """Open the executor that needs no other process."""
+    return nullcontext(InProcess())
+
+
+ALONE: Teams = {"in process": alone}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +16,18 @@ from vemosaic.bench.conditions import Conditions
 from vemosaic.bench.end_to_end import map_cost, map_store, saved_model
 from vemosaic.bench.mirrored import bytes_needed, scratch, whole_tiles, write_mirrored
 from vemosaic.bench.peaks import drop_from_cache, measure_peaks
+from vemosaic.blocks.apart import apart
+from vemosaic.blocks.executors import Executor
 from vemosaic.volumes import open_volume
 
 VOXELS = (4_000_000, 16_000_000, 64_000_000)
 
 
 def bench_scaling(conditions: Conditions) -> dict[str, Any]:
-    """Map a volume, repeated in mirror images to several sizes, by each executor in turn."""
+    """Map a volume, repeated in mirror images to several sizes, by each executor in turn.
+
+    Each map is made in a process of its own, as a user's is: its memory is not that which another one has left.
+    """
     volume = conditions.volume
     shapes = sorted({whole_tiles(voxels) for voxels in conditions.voxels or VOXELS}, key=math.prod)
     needed = bytes_needed(volume, math.prod(shapes[-1]))
@@ -35,8 +43,8 @@ def bench_scaling(conditions: Conditions) -> dict[str, Any]:
                 _, described = conditions.embedders(stored)
                 for name, team in conditions.teams.items():
                     drop_from_cache(files)
-                    with scratch(place, 0) as out, team() as executor:
-                        facts = map_store(stored, out / "run", model, executor, conditions)
+                    with scratch(place, 0) as out:
+                        facts = apart(map_by, team, out / "run", model, replace(conditions, volume=stored, teams={}))
                         cost = map_cost(described, stored, files, facts["bytes_written"])
                     runs.append({"executor": name, **facts})
                     costs.append(cost)
@@ -57,6 +65,14 @@ def bench_scaling(conditions: Conditions) -> dict[str, Any]:
         "precision": conditions.arithmetic,
         "peaks": peaks.to_json(),
     }
+
+
+def map_by(
+    team: Callable[[], AbstractContextManager[Executor]], out: Path, model: Path, conditions: Conditions
+) -> dict[str, Any]:
+    """Map the volume of the conditions by an executor that is opened for it: see `map_store`."""
+    with team() as executor:
+        return map_store(conditions.volume, out, model, executor, conditions)
 
 
 def growth(runs: Sequence[dict[str, Any]], stages: Sequence[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.blocks.grid import Unit
+from vemosaic.blocks.memory import trim_now_and_then
 from vemosaic.blocks.records import Ledger
 from vemosaic.blocks.work import Data, Result, Steps, patiently
 
@@ -75,6 +76,7 @@ def process(
             del result  # the writer's from here on: it must not outlive the writing
             while writing and (len(writing) > write_behind or writing[0][1].done()):
                 settle_first()
+            trim_now_and_then()
         while writing:
             settle_first()
     listen(StageEnded(ledger.stage))
@@ -111,6 +113,7 @@ def stream(
         for unit, result in computed:
             yield unit, result
             del result
+            trim_now_and_then()
             listen(UnitDone(stage, unit.voxels))
     listen(StageEnded(stage))
 

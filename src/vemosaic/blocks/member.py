@@ -138,7 +138,7 @@ def _serve(connection: Connection) -> None:
             done = working_at(opener).carry_out(unit, lambda: tell(Told("begun", unit)))
             tell(Told("done" if done else "given back", unit))
         except Exception as error:
-            tell(Told("failed", unit, _portable(error)))
+            tell(Told("failed", unit, portable(error)))
 
     while True:
         try:
@@ -151,8 +151,8 @@ def _serve(connection: Connection) -> None:
             Thread(target=carry_out, args=(unit, opener), name=f"vemosaic unit {unit.name}", daemon=True).start()
 
 
-def _portable(error: Exception) -> Exception:
-    """Return an error that the run can receive, with a note of where it was raised."""
+def portable(error: Exception) -> Exception:
+    """Return an error that another process can receive, with a note of where it was raised."""
     error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))

@@ -8,6 +8,7 @@ from threading import Condition, Lock, Semaphore
 from typing import Any
 
 from vemosaic.blocks.grid import Unit
+from vemosaic.blocks.memory import trim_now_and_then
 from vemosaic.blocks.work import Steps, patiently
 
 
@@ -68,6 +69,8 @@ class Worker:
             self.steps.attempt_write(unit, result)
         finally:
             self._writing.release()
+        del result
+        trim_now_and_then()
         return True
 
     def give_back(self, unit: Unit) -> bool:
