@@ -101,10 +101,11 @@ def _multi_similarity_terms(
         latent = vae(patches, inputs.noise[own])
     mean, scale, restored = (t.to(patches.dtype) for t in (latent.mean, latent.scale, latent.reconstruction))
     semantic = ranks.gather(mean[..., : vae.semantic], len(inputs.patches))  # (B, R, d_MS)
+    metric = multi_similarity(semantic, objective.alpha, objective.beta, objective.margin, objective.false_negatives)
     terms = {
         "reconstruction": share * reconstruction(patches, restored),
         "kl": share * kl_divergence(mean, scale),
-        "multi_similarity": multi_similarity(semantic, objective.alpha, objective.beta, objective.margin) / ranks.count,
+        "multi_similarity": metric / ranks.count,
     }
     loss = terms["reconstruction"] + objective.theta_kl * terms["kl"] + objective.theta_ms * terms["multi_similarity"]
     return {"loss": loss, **terms}

@@ -24,20 +24,25 @@ class NegativeDistance(LpDistance):
         return -super().compute_mat(query_emb, ref_emb)
 
 
-def slow_multi_similarity(semantic: Tensor, alpha: float, beta: float, margin: float) -> float:
-    """Eq. 3 with both signs turned, pair by pair; indices as in the paper."""
+def slow_multi_similarity(
+    semantic: Tensor, alpha: float, beta: float, margin: float, false_negatives: float = 0.0
+) -> float:
+    """Eq. 3 with both signs turned, pair by pair; indices as in the paper. The nearest negatives may be left out."""
     points = semantic.tolist()
     samples, replicates = len(points), len(points[0])
     total = 0.0
     for i in range(samples):
         for j in range(replicates):
-            positive = negative = 0.0
+            positive = 0.0
+            negatives = []
             for k in range(replicates):
                 if k != j:
                     positive += math.exp(alpha * (math.dist(points[i][j], points[i][k]) - margin))
                 for other in range(samples):
                     if other != i:
-                        negative += math.exp(-beta * (math.dist(points[i][j], points[other][k]) - margin))
+                        negatives.append(math.dist(points[i][j], points[other][k]))
+            left = sorted(negatives)[int(false_negatives * len(negatives)) :]
+            negative = sum(math.exp(-beta * (distance - margin)) for distance in left)
             total += math.log(1 + positive) / alpha + math.log(1 + negative) / beta
     return total / (samples * replicates)
 
@@ -62,13 +67,25 @@ margins = st.floats(-1, 3)
 
 
 @settings(max_examples=40)
-@given(shapes, st.integers(0, 2**31), st.floats(0.01, 5), scales, scales, margins)
+@given(shapes, st.integers(0, 2**31), st.floats(0.01, 5), scales, scales, margins, st.just(0.0) | st.floats(0, 0.99))
 def test_equals_its_slow_twin(
-    shape: tuple[int, int, int], seed: int, spread: float, alpha: float, beta: float, margin: float
+    shape: tuple[int, int, int], seed: int, spread: float, alpha: float, beta: float, margin: float, share: float
 ) -> None:
     semantic = draw(shape, seed, spread)
-    expected = slow_multi_similarity(semantic, alpha, beta, margin)
-    assert multi_similarity(semantic, alpha, beta, margin).item() == pytest.approx(expected, rel=1e-8)
+    expected = slow_multi_similarity(semantic, alpha, beta, margin, share)
+    assert multi_similarity(semantic, alpha, beta, margin, share).item() == pytest.approx(expected, rel=1e-8)
+
+
+def test_what_is_taken_for_a_false_negative_is_not_pushed_away() -> None:
+    semantic = torch.tensor([[[0.0], [0.1]], [[0.3], [0.4]], [[5.0], [5.1]]], dtype=torch.float64, requires_grad=True)
+    multi_similarity(semantic, margin=1.0, false_negatives=0.5).backward()  # 2 of 4: for the first two, each other
+    gradient = semantic.grad
+    assert gradient is not None
+    whole = semantic.detach().clone().requires_grad_()
+    multi_similarity(whole, margin=1.0).backward()
+    assert whole.grad is not None
+    # Those at 5 push the second sample down; the first one, no longer, pushes it up.
+    assert gradient[1].sum() > 0 > whole.grad[1].sum()
 
 
 @settings(max_examples=20)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def multi_similarity(semantic: Tensor, alpha: float = 1.0, beta: float = 1.0, margin: float = 1.0) -> Tensor:
+def multi_similarity(
+    semantic: Tensor, alpha: float = 1.0, beta: float = 1.0, margin: float = 1.0, false_negatives: float = 0.0
+) -> Tensor:
     r"""Multi-similarity loss on Euclidean distances (Han et al. 2022, Eq. 3).
 
     With :math:`d_{jikl}` the Euclidean distance between replicate *j* of sample *i* and replicate *k* of sample
@@ -21,6 +23,9 @@ def multi_similarity(semantic: Tensor, alpha: float = 1.0, beta: float = 1.0, ma
     (https://doi.org/10.1109/CVPR.2019.00516), while the paper's text calls it a distance and its code uses one; with
     a distance in the printed form, a step down the loss would drive positives apart.
 
+    Two places of cytoplasm are no true negatives. Where `false_negatives` is not 0, the nearest negatives of each point
+    are taken for such and left out, as in Huynh et al. 2022 (https://arxiv.org/abs/2011.11765).
+
     Parameters
     ----------
     semantic
@@ -30,6 +35,8 @@ def multi_similarity(semantic: Tensor, alpha: float = 1.0, beta: float = 1.0, ma
         Scales of the positive and the negative term.
     margin
         The distance lambda beyond which a positive weighs, and within which a negative does.
+    false_negatives
+        Share of each point's negatives that are left out, the nearest ones, rounded down; less than 1.
 
     Returns
     -------
@@ -50,6 +57,10 @@ def multi_similarity(semantic: Tensor, alpha: float = 1.0, beta: float = 1.0, ma
     itself = torch.eye(len(points), dtype=torch.bool, device=points.device)
     positive = (alpha * (distance - margin)).masked_fill(~same | itself, -torch.inf)
     negative = (-beta * (distance - margin)).masked_fill(same, -torch.inf)
+    left_out = int(false_negatives * (samples - 1) * replicates)
+    if left_out:
+        nearest = negative.detach().topk(left_out, dim=1).indices
+        negative = negative.scatter(1, nearest, -torch.inf)
     return (_log1p_sum_exp(positive) / alpha + _log1p_sum_exp(negative) / beta).mean()
 
 

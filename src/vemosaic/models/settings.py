@@ -76,6 +76,9 @@ class Objective(BaseModel):
     alpha: float = Field(1.0, gt=0, description="Scale of the positive term.")
     beta: float = Field(1.0, gt=0, description="Scale of the negative term.")
     margin: float = Field(1.0, description="Margin lambda of the multi-similarity loss.")
+    false_negatives: float = Field(
+        0.0, ge=0, lt=1, description="Share of negatives, the nearest of each patch, that are left out as false ones."
+    )
 
 
 class TripletObjective(BaseModel):
@@ -132,8 +135,8 @@ class ModelSettings(BaseModel):
     preset: str = Field("default", description="Name of the preset that this began as.")
     architecture: AnyArchitecture = Architecture()
     sampling: AnySampling = Sampling(contrast=0.5)
-    objective: AnyObjective = Objective(theta_kl=0.03)
-    optimiser: Optimiser = Optimiser()
+    objective: AnyObjective = Objective(theta_kl=0.03, false_negatives=0.05)
+    optimiser: Optimiser = Optimiser(batch=32)
 
     @property
     def shared(self) -> bool:
