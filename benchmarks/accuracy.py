@@ -30,8 +30,8 @@ import numpy as np
 
 from ablation.cells import Cells
 from ablation.clusterers import CLUSTERERS, clusterer, labels
-from ablation.features import HAND_MADE, LEARNED, Feature, described, feature
-from ablation.journal import Journal
+from ablation.features import HAND_MADE, LEARNED, TWO_LEVELS, Feature, described, feature
+from ablation.journal import Journal, Record
 from ablation.pictures import save_picture
 from ablation.scenes import VOLUMES, Scene, open_scene
 from ablation.scoring import Truth, score_clusters, score_teaching
@@ -208,15 +208,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def write_results(path: Path, journal: Journal) -> None:
+def write_results(path: Path, journal: Journal, job: str = "accuracy") -> None:
     """Write all results of the journal, and what the last of them were measured on."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    results = {"job": "accuracy", "commit": commit.strip(), "machine": machine(), "records": journal.records()}
+    results = {"job": job, "commit": commit.strip(), "machine": machine(), "records": journal.records()}
     path.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def show(path: Path) -> str:
-    """Read results and return their tables.
+def recorded(path: Path) -> list[Record]:
+    """Read the results that were written to a file.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def show(path: Path) -> str:
         If there are none.
     """
     try:
-        return tables(json.loads(path.read_text())["records"])
+        return list(json.loads(path.read_text())["records"])
     except (OSError, ValueError, KeyError) as error:
         raise SettingsError(str(path), "holds no results", "give what --out wrote") from error
 
@@ -232,8 +232,9 @@ def show(path: Path) -> str:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    everything = [*HAND_MADE, *LEARNED, TWO_LEVELS]
     parser.add_argument("--volumes", nargs="+", choices=[*VOLUMES], default=["epfl15", "epfl10", "vnc16", "phantom"])
-    parser.add_argument("--features", nargs="+", default=[*HAND_MADE, *LEARNED], help="learned ones as default@120000")
+    parser.add_argument("--features", nargs="+", default=everything, help="learned ones as default@120000")
     parser.add_argument("--treatments", nargs="+", default=["none", *TREATMENTS], help="joined as in smooth2+words")
     parser.add_argument("--clusterers", nargs="+", default=["kmeans"], help=", ".join(CLUSTERERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
@@ -278,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compare, or show what was compared."""
     chosen = parsed(arguments)
     try:
-        print(show(chosen.table) if chosen.table else compare(chosen))
+        print(tables(recorded(chosen.table)) if chosen.table else compare(chosen))
     except VemosaicError as error:
         raise SystemExit(str(error)) from error
 

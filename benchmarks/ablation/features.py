@@ -40,11 +40,31 @@ HAND_MADE: dict[str, Feature] = {
     "filterbank": FilterBank(),
     "patches": Patches(),
 }
+DEFAULT = preset("default").model
+
+
+def changed(**parts: dict[str, Any]) -> ModelSettings:
+    """Return the default preset with some fields of some of its parts changed."""
+    settings = DEFAULT.model_dump()
+    return ModelSettings.model_validate(settings | {part: settings[part] | fields for part, fields in parts.items()})
+
+
 LEARNED: dict[str, ModelSettings] = {
-    "default": preset("default").model,
+    "default": DEFAULT,
     "han2022": preset("han2022", width=0.25).model,
     "cihs": preset("cihs").model,
+    "all-negatives": changed(objective={"false_negatives": 0.0}),
+    "batch128": changed(optimiser={"batch": 128}),
+    "batch128-all-negatives": changed(optimiser={"batch": 128}, objective={"false_negatives": 0.0}),
+    "fewer-negatives": changed(objective={"false_negatives": 0.15}),
+    "one-positive": changed(sampling={"positives": 1}, optimiser={"batch": 80}),
+    "semantic16": changed(architecture={"semantic": 16}),
+    "fast": changed(optimiser={"learning_rate": 3e-3}),
 }
+"""Presets, and ideas: each is the default preset but for what its name says."""
+
+TWO_LEVELS = "two-levels"
+"""The default preset, which sees each voxel at twice its size as well."""
 
 
 def feature(name: str, workshop: Workshop) -> Feature:
@@ -53,7 +73,7 @@ def feature(name: str, workshop: Workshop) -> Feature:
     Parameters
     ----------
     name
-        One of `HAND_MADE` or `LEARNED`. The budget may follow what is learned, as in ``han2022@6000``.
+        One of `HAND_MADE` or `LEARNED`, or `TWO_LEVELS`. The budget may follow what is learned: ``han2022@6000``.
     workshop
         How models are trained, and where they are kept.
 
@@ -65,9 +85,10 @@ def feature(name: str, workshop: Workshop) -> Feature:
     kind, at, budget = name.partition("@")
     if name in HAND_MADE:
         return HAND_MADE[name]
-    if kind in LEARNED and (budget.isdecimal() or not at):
-        return Trained(LEARNED[kind], int(budget) if at else workshop.anchors, workshop)
-    known = ", ".join([*HAND_MADE, *LEARNED])
+    if kind in (*LEARNED, TWO_LEVELS) and (budget.isdecimal() or not at):
+        anchors = int(budget) if at else workshop.anchors
+        return Trained(LEARNED.get(kind, DEFAULT), anchors, workshop, coarser=kind == TWO_LEVELS)
+    known = ", ".join([*HAND_MADE, *LEARNED, TWO_LEVELS])
     raise SettingsError("--features", f"there is no {name!r}", f"choose from {known}, or give a budget as default@6000")
 
 

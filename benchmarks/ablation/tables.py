@@ -41,20 +41,20 @@ def _maps(records: Sequence[Record]) -> list[str]:
     )
     rows = []
     for name, group in _grouped(records, ("feature", "treatment", "method")):
-        by_k = _of_all(group, kind, KS)  # (seeds, ks)
-        middle = _of_all(group, kind, MIDDLE)
+        by_k = of_all(group, kind, KS)  # (seeds, ks)
+        middle = of_all(group, kind, MIDDLE)
         seeds = middle.mean(1)
         numbers = [*by_k.mean(0), seeds.mean(), middle.min(), np.ptp(seeds)]
-        numbers += [_of_all(group, other, MIDDLE).mean() for other in others]
+        numbers += [of_all(group, other, MIDDLE).mean() for other in others]
         rows.append([*name, str(len(group)), *_numbers(numbers)])
     span = f"k = {MIDDLE[0]}..{MIDDLE[-1]}"
     caption = f"Dice by k ({title}), mean over seeds. Over {span}: its mean, the least of any seed, the spread of the "
     caption += f"seeds' means, and the mean of the best {' and of the best '.join(_TITLES[other] for other in others)}."
     header = ["feature", "treatment", "clusterer", "seeds", *map(str, KS), "mean", "least", "spread", *others]
-    return [caption, "", *_markdown(header, rows)]
+    return [caption, "", *markdown(header, rows)]
 
 
-def _of_all(records: Sequence[Record], kind: str, ks: Sequence[int]) -> npt.NDArray[np.float64]:
+def of_all(records: Sequence[Record], kind: str, ks: Sequence[int]) -> npt.NDArray[np.float64]:
     """Return the scores of one kind, ``(seeds, ks)``."""
     return np.array([[record["scores"][str(k)][kind] for k in ks] for record in records])
 
@@ -70,7 +70,7 @@ def _taught(records: Sequence[Record]) -> list[str]:
         rows.append([*name, str(len(group)), *_numbers([*probes, *taught])])
     header = ["feature", "treatment", "seeds", "probe, halves of space", "probe, random halves"]
     header += [f"{count} voxels, {learner}" for count, learner in columns]
-    return ["Dice of held-out voxels, mean over seeds and draws.", "", *_markdown(header, rows)]
+    return ["Dice of held-out voxels, mean over seeds and draws.", "", *markdown(header, rows)]
 
 
 def _grouped(records: Sequence[Record], names: Sequence[str]) -> list[tuple[tuple[str, ...], list[Record]]]:
@@ -82,7 +82,8 @@ def _grouped(records: Sequence[Record], names: Sequence[str]) -> list[tuple[tupl
     return [(name, list(group)) for name, group in groupby(sorted(records, key=named), key=named)]
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
     return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
 
 

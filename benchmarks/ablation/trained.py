@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from ablation.cells import Vectors
 from vemosaic.api import train
@@ -18,6 +20,7 @@ from vemosaic.embedding import Embedder
 from vemosaic.models.model import Model, load_model
 from vemosaic.models.settings import CihsArchitecture, ModelSettings
 from vemosaic.settings import choose_device
+from vemosaic.volumes import at_voxel_size
 from vemosaic.volumes.volume import Volume
 
 
@@ -56,11 +59,15 @@ class Trained:
         Training budget.
     workshop
         How, and where models are kept.
+    coarser
+        Whether the encoder, whose textures have no size, also describes the volume at twice its voxel size: of what
+        lies in slices, at twice the size within them. Twice as many channels, interpolated between coarse voxels.
     """
 
     settings: ModelSettings
     anchors: int
     workshop: Workshop
+    coarser: bool = False
     seeded = True
     standardise = False
 
@@ -82,11 +89,11 @@ class Trained:
             "anchors": self.anchors,
             "stride": self.stride,
             "device": choose_device(self.workshop.device).type,
-        }
+        } | ({"coarser": True} if self.coarser else {})
 
     def model(self, volume: Volume, seed: int) -> Model:
         """Return the model trained on a volume, the one kept where there is one."""
-        path = self._path("model", volume, seed).with_suffix(".safetensors")
+        path = replace(self, coarser=False)._path("model", volume, seed).with_suffix(".safetensors")
         if not path.exists():
             begun = time.monotonic()
             device = self.workshop.device
@@ -100,6 +107,11 @@ class Trained:
 
     def describe(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
         """Yield ``(Z, Y, X, C)`` for each box."""
+        if self.coarser:
+            coarse = self._interpolated(volume, boxes, seed)
+            for own, wider in zip(self._embedded(volume, boxes, seed), coarse, strict=True):
+                yield np.concatenate((own, wider), -1)
+            return
         if self.settings.shared:
             yield from self._embedded(volume, boxes, seed)
             return
@@ -118,6 +130,23 @@ class Trained:
         embedder = Embedder.of(model, volume, stride=self.stride)
         for box in boxes:
             yield embedder.box(volume, box.origin, box.shape)
+
+    def _interpolated(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
+        """Yield what the encoder sees in the volume at twice its voxel size, for the same boxes."""
+        coarse = at_voxel_size(volume, 2 * min(volume.known_voxel_size()))
+        sizes = zip(coarse.known_voxel_size(), volume.known_voxel_size(), strict=True)
+        factors = [round(after / before) for after, before in sizes]
+        embedder = Embedder.of(self.model(volume, seed), coarse)
+        for box in boxes:
+            low = [o // f - 1 for o, f in zip(box.origin, factors, strict=True)]
+            high = [-(-(o + n) // f) + 1 for o, n, f in zip(box.origin, box.shape, factors, strict=True)]
+            z, y, x = (b - a for a, b in zip(low, high, strict=True))
+            values = torch.from_numpy(embedder.box(coarse, (low[0], low[1], low[2]), (z, y, x)))
+            fine = F.interpolate(values.permute(3, 0, 1, 2)[None], scale_factor=factors, mode="trilinear")
+            inside = [
+                slice(o - f * a, o - f * a + n) for o, a, f, n in zip(box.origin, low, factors, box.shape, strict=True)
+            ]
+            yield fine[0].permute(1, 2, 3, 0)[tuple(inside)].numpy()
 
     def _path(self, what: str, volume: Volume, seed: int, *others: object) -> Path:
         about = fingerprint(self.about(), volume.identity(), seed, *others)

@@ -133,3 +133,15 @@ def test_trains_once_and_keeps_what_took_long(tmp_path, monkeypatch, name, chann
         np.testing.assert_array_equal(one, other)
     with pytest.raises(TypeError):  # another seed is another model
         list(chosen.describe(volume, boxes, 1))
+
+
+def test_two_levels_agree_whichever_box_a_voxel_is_in(tmp_path):
+    volume = open_volume(raw(shape=(48, 48, 48)), voxel_size=CUBES)
+    workshop = Workshop(tmp_path)
+    whole = box((-3, 4, 5), (15, 12, 13))
+    part = box((2, 7, 6), (7, 3, 4))
+    around, inside = describe(feature("two-levels@32", workshop), volume, whole, part)
+    assert around.shape == (15, 12, 13, 16)
+    np.testing.assert_allclose(inside, around[5:12, 3:6, 1:5], atol=1e-5)
+    (own,) = describe(feature("default@32", workshop), volume, whole)
+    np.testing.assert_array_equal(around[..., :8], own)

@@ -132,7 +132,7 @@ def test_a_model_takes_what_it_was_trained_on() -> None:
     trained(1, (50, 16, 16)).check(THICK)
     trained(3, (50, 16, 16)).check(THICK)
     trained(None, (50, 16, 16)).check(THICK)  # somebody chose cubes all the same
-    with pytest.warns(VoxelSizeWarning, match="unlike the 50 x 16 x 16 nm of the model"):
+    with pytest.warns(VoxelSizeWarning, match="unlike the 50 x 16 x 16 nm of the model, .* --working-voxel-size 16,"):
         trained(1, (50, 16, 16)).check(with_voxels((50, 8, 8)))
 
 

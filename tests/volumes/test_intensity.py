@@ -86,3 +86,21 @@ def test_nan_is_refused() -> None:
     image[5, 5, 5] = np.nan
     with pytest.raises(VolumeError, match="holds NaN"):
         measure_intensity(volume_of(image))
+
+
+def test_padding_beside_tissue_is_left_out() -> None:
+    image = np.zeros((30, 100, 120), np.float32)
+    image[4:26, 12:88, 15:105] = image_of((22, 76, 90))  # next to no box of those looked at is without padding
+    measured = measure_intensity(volume_of(image))
+    assert measured.centre == pytest.approx(120, abs=2)  # where a box holds less than 9 voxels of it, they count
+    assert measured.spread == pytest.approx(20, rel=0.1)
+
+
+def test_dark_structures_are_no_padding() -> None:
+    image = image_of((4, 64, 64))
+    image[:, :32, ::10] = 0
+    image[:, 40:48, 40:48] = 0
+    low, centre, high = np.percentile(image, [15.9, 50, 84.1])
+    measured = measure_intensity(volume_of(image))
+    assert measured.centre == pytest.approx(centre, rel=1e-4)
+    assert measured.spread == pytest.approx((high - low) / 2, rel=1e-4)

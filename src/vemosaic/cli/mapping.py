@@ -64,7 +64,13 @@ def run(
     smoothing: Smoothing = None,
     fit: Fit = "sample",
     clusterer: Clusterer = None,
-    model: Annotated[Path | None, typer.Option(help="A model.safetensors to use instead of training one.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model.safetensors to use instead of training one: of like tissue and voxel size, it costs "
+            "up to 0.05 of Dice, else up to 0.35."
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(

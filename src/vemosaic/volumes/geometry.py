@@ -195,7 +195,8 @@ def compare_voxel_sizes(volume: Volume, known: Sequence[Sequence[float]]) -> Non
     if size is not None and known and not is_like(volume, known):
         warnings.warn(
             f"{volume.source}: its voxels of {_times(size)} nm (z, y, x) are unlike the {_times(known[0])} nm of the "
-            "model; bring both to one size with --working-voxel-size, or at_voxel_size in Python",
+            f"model, so that it may mistake textures: give --working-voxel-size {min(known[0]):g}, or at_voxel_size in "
+            "Python; where the volume is coarser than that, train on it",
             VoxelSizeWarning,
             stacklevel=3,
         )

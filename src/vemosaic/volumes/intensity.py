@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vemosaic.errors import VolumeError
+from vemosaic.volumes.anisotropy import FIELD
 from vemosaic.volumes.volume import Volume
 
 PROBES = 64
 PROBE = (4, 64, 64)  # flat, as files are often stored slice by slice
+PADDED = np.ones((1, FIELD, FIELD), bool)
+"""Zeros that fill all that a patch sees of a slice are padding: no micrograph is as dark and as even."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,14 @@ class Intensity:
 def measure_intensity(volume: Volume, seed: int = 0) -> Intensity:
     """Measure the robust statistics of a volume on 64 boxes of 4 x 64 x 64 voxels.
 
-    Zeros that fill a box whole are taken for padding and left out.
+    Padding is left out: zeros that fill 9 x 9 voxels of a slice, or a box whole.
 
     Raises
     ------
     VolumeError
         If all voxels looked at are the same, or one is not finite.
     """
-    return _robust(volume, _probe(volume, seed))
+    return _robust(volume, probe(volume, seed))
 
 
 def _robust(volume: Volume, voxels: npt.NDArray[np.float32]) -> Intensity:
@@ -75,20 +78,30 @@ def measure_range(volume: Volume, seed: int = 0) -> Intensity:
     VolumeError
         As `measure_intensity`.
     """
-    voxels = _probe(volume, seed)
+    voxels = probe(volume, seed)
     _robust(volume, voxels)  # raises where there is nothing to see
     largest = float(np.abs(voxels).max())
     spread = next((scale for scale in (1.0, 256.0, 65_536.0) if largest <= scale), largest)
     return Intensity(0.0, spread, limit=np.inf)
 
 
-def _probe(volume: Volume, seed: int) -> npt.NDArray[np.float32]:
-    """Voxels of 64 boxes, padding left out, ``(N,)``."""
+def probe(volume: Volume, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Read the voxels of 64 boxes, padding left out, ``(N,)``; a single zero where there are no others."""
     rng = np.random.default_rng(seed)
     shape = tuple(min(p, n) for p, n in zip(PROBE, volume.shape, strict=True))
     origins = [
         [int(rng.integers(0, n - s + 1)) for n, s in zip(volume.shape, shape, strict=True)] for _ in range(PROBES)
     ]
-    boxes = [volume.read(origin, shape) for origin in origins]
-    kept = [box for box in boxes if box.any()]
-    return np.concatenate([box.ravel() for box in kept]) if kept else np.zeros(1, np.float32)
+    seen = [_seen(volume.read(origin, shape)) for origin in origins]
+    voxels = np.concatenate(seen)
+    return voxels if len(voxels) else np.zeros(1, np.float32)
+
+
+def _seen(box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Voxels of a box ``(Z, Y, X)`` that are no padding, ``(N,)``."""
+    padding: npt.NDArray[np.bool_] = box == 0
+    if padding.any() and not padding.all():
+        from scipy import ndimage
+
+        padding = ndimage.binary_opening(padding, PADDED)
+    return box[~padding]
