@@ -128,7 +128,6 @@ def test_method_page_states_the_numbers_that_are_used() -> None:
         f"contrast times 2^U(-{sampling.contrast:g}, {sampling.contrast:g})",
         f"plus U(-{sampling.brightness:g}, {sampling.brightness:g}), noise of standard deviation {sampling.noise:g}",
         f"a batch of {model.optimiser.batch} anchors",
-        f"the nearest {model.objective.false_negatives:.0%} of each".replace("%", " %"),
         f"into {settings.words} words",
         f"(standard deviation {settings.smoothing:g} voxels, cut at {TRUNCATE * settings.smoothing:g})",
         f"its {settings.dimensions} largest principal components",

@@ -53,12 +53,12 @@ LEARNED: dict[str, ModelSettings] = {
     "default": DEFAULT,
     "han2022": preset("han2022", width=0.25).model,
     "cihs": preset("cihs").model,
-    "all-negatives": changed(objective={"false_negatives": 0.0}),
-    "batch128": changed(optimiser={"batch": 128}),
-    "batch128-all-negatives": changed(optimiser={"batch": 128}, objective={"false_negatives": 0.0}),
-    "fewer-negatives": changed(objective={"false_negatives": 0.15}),
-    "one-positive": changed(sampling={"positives": 1}, optimiser={"batch": 80}),
-    "semantic16": changed(architecture={"semantic": 16}),
+    "batch32": changed(optimiser={"batch": 32}),
+    "left-out": changed(objective={"false_negatives": 0.05}),
+    "batch32-left-out": changed(optimiser={"batch": 32}, objective={"false_negatives": 0.05}),
+    "batch32-left-out-more": changed(optimiser={"batch": 32}, objective={"false_negatives": 0.15}),
+    "batch32-semantic16": changed(optimiser={"batch": 32}, architecture={"semantic": 16}),
+    "one-positive": changed(optimiser={"batch": 320}, sampling={"positives": 1}),
     "fast": changed(optimiser={"learning_rate": 3e-3}),
 }
 """Presets, and ideas: each is the default preset but for what its name says."""

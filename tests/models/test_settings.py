@@ -12,7 +12,7 @@ def test_default_preset_has_the_constants_of_the_paper() -> None:
     assert (model.architecture.latent, model.architecture.semantic) == (64, 8)
     assert model.objective.theta_ms == 1e3
     assert (model.objective.alpha, model.objective.beta, model.objective.margin) == (1, 1, 1)
-    assert model.optimiser.batch == 32
+    assert model.optimiser.batch == 128
     sampling = model.sampling
     assert (sampling.points, sampling.half_size, sampling.positives, sampling.radius) == (16, (2.0, 6.0), 4, 2.0)
     # The volume is normalised as a whole here, so contrast tells textures apart: it is changed less than in the paper.

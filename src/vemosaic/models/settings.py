@@ -135,8 +135,8 @@ class ModelSettings(BaseModel):
     preset: str = Field("default", description="Name of the preset that this began as.")
     architecture: AnyArchitecture = Architecture()
     sampling: AnySampling = Sampling(contrast=0.5)
-    objective: AnyObjective = Objective(theta_kl=0.03, false_negatives=0.05)
-    optimiser: Optimiser = Optimiser(batch=32)
+    objective: AnyObjective = Objective(theta_kl=0.03)
+    optimiser: Optimiser = Optimiser()
 
     @property
     def shared(self) -> bool:
