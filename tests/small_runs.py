@@ -16,9 +16,9 @@ import pytest
 import tifffile
 
 import vemosaic.clustering.merging
+import vemosaic.embedding_sample
 import vemosaic.pipeline
 import vemosaic.report.projection
-import vemosaic.segmentation
 from vemosaic.blocks.events import Event, StageStarted
 from vemosaic.blocks.files import write_atomically
 from vemosaic.datasets.phantom import phantom_cell
@@ -55,7 +55,7 @@ def made_quick(*, full_report: bool = False) -> Iterator[pytest.MonkeyPatch]:
         else:
             patch.setattr(vemosaic.pipeline, "write_report", _write_short_report)
         patch.setattr(tiles_of, "__defaults__", (TILE,))
-        patch.setattr(vemosaic.segmentation, "SAMPLE_BY_PATCH", 300)
+        patch.setattr(vemosaic.embedding_sample, "SAMPLE_BY_PATCH", 300)
         hold_a_small_vote(patch)
         patch.setitem(LabelStore.create.__func__.__kwdefaults__, "shard", SHARD)  # type: ignore[attr-defined]
         yield patch

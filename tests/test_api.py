@@ -37,7 +37,7 @@ ANCHORS = 128
 def small_sample() -> Iterator[None]:
     """Clusters found in two cells of the volume, not in all, and by fewer votes: quicker."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vemosaic.segmentation.CELLS", 2)
+        patch.setattr("vemosaic.embedding_sample.CELLS", 2)
         hold_a_small_vote(patch)
         yield
 

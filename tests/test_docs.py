@@ -17,8 +17,8 @@ import typer
 import vemosaic
 from small_runs import MODEL, hold_a_small_vote
 from vemosaic.cli import app, parse_clusters
+from vemosaic.embedding_sample import CELL, CELLS, SAMPLE
 from vemosaic.gaussian import TRUNCATE
-from vemosaic.segmentation import CELL, CELLS, SAMPLE
 from vemosaic.training import ANCHORS_ON_CPU, ANCHORS_ON_GPU
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +54,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("vemosaic.api.ModelSettings", lambda: MODEL)
     hold_a_small_vote(monkeypatch)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("vemosaic.segmentation.CELLS", 2)
+    monkeypatch.setattr("vemosaic.embedding_sample.CELLS", 2)
     monkeypatch.setattr("vemosaic.pipeline.write_report", lambda folder, **_: (folder / "report.html").touch())
     monkeypatch.setitem(sys.modules, "napari", MagicMock())
     return tmp_path

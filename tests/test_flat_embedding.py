@@ -12,9 +12,9 @@ from scipy import ndimage
 from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from vemosaic.blocks.grid import Unit
 from vemosaic.embedding import TILE, Embedder
+from vemosaic.embedding_sample import sample_embedding
 from vemosaic.gaussian import TRUNCATE, gaussian_taps
 from vemosaic.models.settings import Architecture
-from vemosaic.segmentation import sample_embedding
 from vemosaic.volumes.volume import Shape, Volume
 
 SMALL = Architecture(channels=(4, 5, 6, 7), latent=6, semantic=3)

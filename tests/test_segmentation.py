@@ -22,20 +22,10 @@ from vemosaic.blocks.records import Ledger
 from vemosaic.blocks.work import Work
 from vemosaic.clustering import Clusters, Statistics, assign, statistics_of
 from vemosaic.embedding import Embedder, tiles_of
+from vemosaic.embedding_sample import CELLS, EmbeddingSample, _in_random_order, sample_embedding
 from vemosaic.errors import VolumeError
 from vemosaic.models.settings import Architecture
-from vemosaic.segmentation import (
-    CELLS,
-    EmbeddingSample,
-    _in_random_order,
-    begin_clusters,
-    embedding_steps,
-    fit_clusters,
-    follow_all,
-    map_steps,
-    sample_embedding,
-    unit_statistics,
-)
+from vemosaic.segmentation import begin_clusters, embedding_steps, fit_clusters, follow_all, map_steps, unit_statistics
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.volume import Shape, Volume
@@ -101,6 +91,16 @@ class TestSample:
         assert {tuple(v) for v in sample.voxel.tolist()} == inside
         assert (found.words is None) is (words == 0)
 
+    def test_looking_for_a_mask_is_heard(self, embedder: Embedder, volume: Volume) -> None:
+        events: list[Event] = []
+        box = (slice(3, 9), slice(10, 28), slice(33, 40))
+        sample_embedding(embedder, volume, mask=masked(*box), listen=events.append)
+        heard = [e for e in events if e.stage == "mask"]
+        # Of 2 x 2 x 3 cells two hold some of it.
+        found = [UnitDone("mask", 1)] * 2
+        assert heard == [StageStarted("mask", 12, unit_name="cell"), *found, UnitDone("mask", 10), StageEnded("mask")]
+        assert events[: len(heard)] == heard
+
     def test_an_empty_mask_is_refused(self, embedder: Embedder, volume: Volume) -> None:
         with pytest.raises(VolumeError, match=r"mask\.tif: the mask holds no voxel; give a mask with non-zero voxels"):
             sample_embedding(embedder, volume, mask=masked(slice(0, 0)))
@@ -133,7 +133,7 @@ class TestSample:
         array, events = Ones(), list[Event]()
         huge, cell = volume_of(array), 8
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("vemosaic.segmentation.CELL", cell)
+            patch.setattr("vemosaic.embedding_sample.CELL", cell)
             sample_embedding(embedder, huge, count=100, listen=events.append)
         assert array.read <= CELLS * (cell + 2 * (max(embedder.halo) + max(embedder.reach))) ** 3
         assert events[0] == StageStarted("sample", CELLS * cell**3)
@@ -143,7 +143,7 @@ class TestSample:
 
 @pytest.mark.parametrize("count", [1, 30, 300])
 def test_cells_are_tried_in_random_order_listed_or_not(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vemosaic.segmentation.LISTED", 100)
+    monkeypatch.setattr("vemosaic.embedding_sample.LISTED", 100)
     orders = [list(_in_random_order(count, np.random.default_rng(seed))) for seed in (1, 1, 2)]
     assert orders[0] == orders[1]
     assert sorted(orders[0]) == sorted(orders[2]) == list(range(count))

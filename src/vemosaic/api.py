@@ -24,13 +24,14 @@ from vemosaic.blocks.executor import stream
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.clustering import Clustering
 from vemosaic.embedding import Embedder
+from vemosaic.embedding_sample import sample_embedding
 from vemosaic.errors import SettingsError, VolumeError
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.evaluation.reference import reference_from_arrays
 from vemosaic.models.model import Model, measure
 from vemosaic.models.settings import ModelSettings
 from vemosaic.scoring import largest_label
-from vemosaic.segmentation import begin_clusters, fit_clusters, follow_all, map_unit, sample_embedding
+from vemosaic.segmentation import begin_clusters, fit_clusters, follow_all, map_unit
 from vemosaic.settings import Settings, choose_device
 from vemosaic.training import train as train_model
 from vemosaic.volumes import open_volume
@@ -194,7 +195,7 @@ def cluster(
     words, dimensions, smoothing, fit, clusterer, seed
         As in `Settings`.
     listen
-        Hears of the stages ``"sample"``, ``"stream"`` and ``"map"`` in voxels.
+        Hears of the stages ``"sample"``, ``"stream"`` and ``"map"`` in voxels; with a mask, of ``"mask"`` in cells.
 
     Returns
     -------

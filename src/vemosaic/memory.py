@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from vemosaic.blocks.executors import Executor, InProcess, Processes
 from vemosaic.embedding import TILE
+from vemosaic.embedding_sample import CELL, CELLS, SAMPLE
 from vemosaic.errors import SettingsError
 from vemosaic.gaussian import gaussian_taps
 from vemosaic.models.settings import Architecture
 from vemosaic.patches import POOL_BYTES
-from vemosaic.segmentation import CELL, CELLS, SAMPLE
 from vemosaic.settings import Settings
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.stores import CACHE_BYTES

@@ -28,6 +28,7 @@ from vemosaic.clustering import (
 from vemosaic.devices import arithmetic, computed_on, for_training
 from vemosaic.distributed import ALONE, Ranks
 from vemosaic.embedding import Embedder
+from vemosaic.embedding_sample import EmbeddingSample, sample_embedding
 from vemosaic.errors import SettingsError
 from vemosaic.inputs import Input, ReferenceInput, open_input, suited_to
 from vemosaic.memory import fit_budget
@@ -36,12 +37,7 @@ from vemosaic.report import write_report
 from vemosaic.run_folder import RunFolder
 from vemosaic.run_state import IN_PROCESS, identities
 from vemosaic.scoring import score_labels
-from vemosaic.segmentation import (
-    EmbeddingSample,
-    begin_clusters,
-    fit_clusters,
-    sample_embedding,
-)
+from vemosaic.segmentation import begin_clusters, fit_clusters
 from vemosaic.settings import Settings, choose_device
 from vemosaic.shard_stages import ShardStages
 from vemosaic.training import Losses, train

@@ -29,10 +29,7 @@ from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, VolumeError
 from vemosaic.image_stages import CONFIDENCE, EMBEDDING, ImageStage
 from vemosaic.run_state import RunState
-from vemosaic.segmentation import (
-    map_steps,
-    statistics_steps,
-)
+from vemosaic.segmentation import map_steps, statistics_steps
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.ome_writing import damaged_files, remove, unfinish

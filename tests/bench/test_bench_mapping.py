@@ -13,7 +13,7 @@ from bench_presets import SMALL
 
 import vemosaic.bench.end_to_end
 import vemosaic.bench.scaling
-import vemosaic.segmentation
+import vemosaic.embedding_sample
 from numeric_core import realistic_model, volume_of
 from vemosaic.bench import Teams, measure
 from vemosaic.bench.mirrored import write_mirrored
@@ -40,8 +40,8 @@ def source(image: np.ndarray, tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def brief(quick: pytest.MonkeyPatch, modest: pytest.MonkeyPatch) -> None:
     """Cluster a small sample for two k only."""
-    modest.setattr(vemosaic.segmentation, "CELLS", 1)
-    modest.setattr(vemosaic.segmentation, "CELL", 16)
+    modest.setattr(vemosaic.embedding_sample, "CELLS", 1)
+    modest.setattr(vemosaic.embedding_sample, "CELL", 16)
     few = Settings(clusters=(3, 4), words=8)
     for module in (vemosaic.bench.end_to_end, vemosaic.bench.conditions):
         modest.setattr(module, "Settings", lambda **more: few.model_copy(update=more))

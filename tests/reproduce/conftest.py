@@ -45,7 +45,7 @@ def quick_methods() -> Iterator[pytest.MonkeyPatch]:
             model = PRESETS[name].model
             small = model.model_copy(update={"optimiser": model.optimiser.model_copy(update={"batch": 4})})
             patch.setitem(PRESETS, name, PRESETS[name].model_copy(update={"model": small}))
-        patch.setattr("vemosaic.segmentation.SAMPLE_BY_PATCH", 60)
+        patch.setattr("vemosaic.embedding_sample.SAMPLE_BY_PATCH", 60)
         patch.setattr("vemosaic.reproduce.plan._CIHS_SHARE", 2)
         patch.setattr("vemosaic.reproduce.table.draw", lambda title, halves: title.encode())
         patch.setattr(vemosaic.reproduce.estimate, "phantom_cell", lambda _: phantom_cell((48, 48, 48)))

@@ -17,8 +17,8 @@ from vemosaic.blocks.events import Event, UnitDone
 from vemosaic.clustering import Words
 from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.embedding import Embedder
+from vemosaic.embedding_sample import CELL, CELLS, SAMPLE_BY_PATCH
 from vemosaic.models.model import Model, build, measure
-from vemosaic.segmentation import CELL, CELLS, SAMPLE_BY_PATCH
 from vemosaic.settings import Settings
 from vemosaic.training import train
 from vemosaic.volumes import open_volume

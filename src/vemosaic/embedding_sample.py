@@ -1,0 +1,274 @@
+"""A uniform sample of voxels, described as the map describes them; the texture words are found in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+from torch.nn import functional as F
+
+from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
+from vemosaic.blocks.executor import stream
+from vemosaic.blocks.grid import Unit, unit_at, unit_counts
+from vemosaic.clustering import Clusters, Words, assign, code_words, find_words
+from vemosaic.embedding import UNSMOOTHED, Embedder, grown, smooth
+from vemosaic.errors import VolumeError
+from vemosaic.gaussian import Taps
+from vemosaic.volumes.volume import Volume
+
+CELL = 16
+CELLS = 256
+"""Many small cells see more places than few large ones, and rare organelles are not missed."""
+
+LISTED = 2**20
+"""So many cells are put into random order; of more, numbers are drawn until a new one comes up."""
+
+SAMPLE = 200_000
+SAMPLE_BY_PATCH = 20_000
+"""Voxels of the sample where each costs the encoding of a patch of its own."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class EmbeddingSample:
+    """Voxels drawn uniformly from a volume, or from its mask.
+
+    Attributes
+    ----------
+    voxel
+        Places z, y, x on the working lattice, ``(N, 3)``, int64.
+    embedding
+        ``(N, C)``, float32.
+    intensity
+        Raw intensity, ``(N,)``, float32.
+    """
+
+    voxel: npt.NDArray[np.int64]
+    embedding: npt.NDArray[np.float32]
+    intensity: npt.NDArray[np.float32]
+
+    def thinned(self, count: int, seed: int = 0) -> EmbeddingSample:
+        """Return at most `count` of them, drawn at random."""
+        if len(self.voxel) <= count:
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self.voxel), count, replace=False))
+        return EmbeddingSample(self.voxel[chosen], self.embedding[chosen], self.intensity[chosen])
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of the sample: its semantic means with what smoothing needs around them, and its raw voxels.
+
+    Attributes
+    ----------
+    box
+        Where it lies.
+    semantic
+        ``(Z + 2 reach, Y + 2 reach, X + 2 reach, C)``.
+    raw
+        ``(Z, Y, X)``.
+    chosen
+        Flat places of the voxels drawn from it.
+    """
+
+    box: Unit
+    semantic: Tensor
+    raw: npt.NDArray[np.float32]
+    chosen: npt.NDArray[np.int64]
+
+    def described(self, words: Words | None, taps: Taps) -> npt.NDArray[np.float32]:
+        """What describes the voxels drawn, ``(N, C)``."""
+        embedding = words.encode(self.semantic) if words else self.semantic
+        return self._inner(smooth(embedding, taps))
+
+    def histograms(self, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
+        """Gaussian-weighted histograms of the words around the voxels drawn, ``(N, W)``."""
+        word = assign(self.semantic, [Clusters(centres)])[0].long() - 1
+        return self._inner(smooth(F.one_hot(word, len(centres)).float(), taps))
+
+    def _inner(self, values: Tensor) -> npt.NDArray[np.float32]:
+        """Cut what lies outside the cell, and pick the voxels drawn."""
+        edge = [(n - m) // 2 for n, m in zip(values.shape, self.box.shape, strict=False)]
+        cut = values[tuple(slice(e, e + m) for e, m in zip(edge, self.box.shape, strict=True))]
+        inner: npt.NDArray[np.float32] = cut.flatten(0, 2).cpu().numpy()
+        return inner[self.chosen]
+
+
+def sample_embedding(
+    embedder: Embedder,
+    volume: Volume,
+    *,
+    words: int = 0,
+    dimensions: int = 6,
+    mask: Volume | None = None,
+    count: int = SAMPLE,
+    seed: int = 0,
+    listen: Listener = ignore,
+) -> tuple[Embedder, EmbeddingSample]:
+    """Embed a sample of voxels, and find the texture words in it: up to 256 cells of 16 voxels an edge.
+
+    Parameters
+    ----------
+    embedder
+        Without words; trained for, or at least fit to, this volume.
+    volume
+        On the working lattice.
+    words
+        Texture words to find (`vemosaic.clustering.words`); 0 for none.
+    dimensions
+        Length of their codes.
+    mask
+        Non-zero where voxels may be drawn.
+    count
+        Voxels wanted; fewer where there are fewer.
+    seed
+        Of the choice.
+    listen
+        Hears of the stage ``"sample"`` in voxels; before, where there is a mask, of ``"mask"`` in cells that hold some
+        of it.
+
+    Returns
+    -------
+    embedder : Embedder
+        The one given, with the words found.
+    sample : EmbeddingSample
+        Described by that embedder.
+
+    Raises
+    ------
+    VolumeError
+        If the mask holds no voxel.
+    """
+    if not (embedder.model.encoder.shared or words or any(embedder.reach)):
+        return embedder, _sample_by_patch(embedder, volume, mask, min(count, SAMPLE_BY_PATCH), seed, listen)
+    cells = _read_cells(embedder, volume, mask, count, seed, listen)
+    if words:
+        semantic = [cell.described(None, UNSMOOTHED) for cell in cells]
+        centres = find_words(np.concatenate(semantic), words, seed)
+        histograms = (cell.histograms(centres, embedder.taps) for cell in cells)
+        embedder = replace(embedder, words=code_words(centres, histograms, dimensions))
+    places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
+    sample = EmbeddingSample(
+        np.concatenate(places),
+        np.concatenate([cell.described(embedder.words, embedder.taps) for cell in cells]),
+        np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells]),
+    )
+    return embedder, sample
+
+
+def _read_cells(
+    embedder: Embedder, volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener
+) -> list[_Cell]:
+    """Embed the cells of the sample, and draw voxels from each in proportion to what it holds."""
+    drawn = _draw(volume, mask, count, seed, listen)
+    plain = replace(embedder, words=None, smoothing=0.0)
+    reach = embedder.reach
+
+    read = stream(
+        list(drawn),
+        read=lambda cell: plain.read(volume, grown(cell, reach)),
+        compute=lambda cell, voxels: (
+            voxels,
+            plain.semantic(plain.normalised(voxels), grown(cell, reach).origin).cpu(),
+        ),
+        stage="sample",
+        listen=listen,
+    )
+    cells = []
+    for cell, (voxels, semantic) in read:
+        halo = embedder.halo
+        inner = tuple(slice(h, h + n) for h, n in zip(halo, cell.shape, strict=True))
+        cells.append(_Cell(cell, semantic, voxels[inner].copy(), drawn[cell]))
+    return cells
+
+
+def _sample_by_patch(
+    embedder: Embedder, volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener
+) -> EmbeddingSample:
+    """Embed the voxels drawn, and no others."""
+    drawn = _draw(volume, mask, count, seed, listen)
+    halo = embedder.halo
+
+    def places(cell: Unit) -> npt.NDArray[np.int64]:
+        return np.stack(np.unravel_index(drawn[cell], cell.shape), 1)
+
+    def embed(cell: Unit, voxels: npt.NDArray[np.float32]) -> EmbeddingSample:
+        within = places(cell) + halo
+        raw = voxels[tuple(within.T)]
+        return EmbeddingSample(places(cell) + np.array(cell.origin), embedder.voxels(voxels, within), raw)
+
+    read = stream(
+        list(drawn), read=lambda cell: embedder.read(volume, cell), compute=embed, stage="sample", listen=listen
+    )
+    parts = [part for _, part in read]
+    return EmbeddingSample(
+        np.concatenate([part.voxel for part in parts]),
+        np.concatenate([part.embedding for part in parts]),
+        np.concatenate([part.intensity for part in parts]),
+    )
+
+
+def _draw(
+    volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener
+) -> dict[Unit, npt.NDArray[np.int64]]:
+    """Choose cells, and in each the voxels of the sample, as flat places; in proportion to what the mask leaves."""
+    allowed = _choose_cells(volume, seed) if mask is None else _choose_in_mask(volume, mask, seed, listen)
+    total = sum(cell.voxels if inside is None else int(inside.sum()) for cell, inside in allowed.items())
+    if total == 0:
+        raise VolumeError((mask or volume).source, "the mask holds no voxel", "give a mask with non-zero voxels")
+    share = min(1.0, count / total)
+    drawn = {}
+    for number, (cell, inside) in enumerate(allowed.items()):
+        places = np.arange(cell.voxels) if inside is None else np.flatnonzero(inside)
+        rng = np.random.default_rng([seed, 3, number])
+        drawn[cell] = np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False))
+    return drawn
+
+
+def _choose_cells(volume: Volume, seed: int) -> dict[Unit, Mask | None]:
+    """Cells of the volume, in random order."""
+    return dict.fromkeys(islice(_cells(volume, seed), CELLS))
+
+
+def _choose_in_mask(volume: Volume, mask: Volume, seed: int, listen: Listener) -> dict[Unit, Mask | None]:
+    """Cells that hold some of a mask, in random order, with what they hold; a rare one takes long to find."""
+    wanted = min(CELLS, math.prod(unit_counts(volume.shape, (CELL, CELL, CELL))))
+    listen(StageStarted("mask", wanted, unit_name="cell"))
+    chosen: dict[Unit, Mask | None] = {}
+    for cell in _cells(volume, seed):
+        inside = mask.read(cell.origin, cell.shape) != 0
+        if inside.any():
+            chosen[cell] = inside
+            listen(UnitDone("mask", 1))
+        if len(chosen) == wanted:
+            break
+    listen(UnitDone("mask", wanted - len(chosen)))  # that there are none of
+    listen(StageEnded("mask"))
+    return chosen
+
+
+def _cells(volume: Volume, seed: int) -> Iterator[Unit]:
+    """Yield all cells of the volume in random order."""
+    edges = (CELL, CELL, CELL)
+    count = math.prod(unit_counts(volume.shape, edges))
+    for number in _in_random_order(count, np.random.default_rng([seed, 4])):
+        yield unit_at(number, volume.shape, edges)
+
+
+def _in_random_order(count: int, rng: np.random.Generator) -> Iterator[int]:
+    """Yield the numbers below `count` in random order; of very many, without a list of them all."""
+    if count <= LISTED:
+        yield from rng.permutation(count).tolist()
+        return
+    seen: set[int] = set()
+    while len(seen) < count:
+        number = int(rng.integers(count))
+        if number not in seen:
+            seen.add(number)
+            yield number
