@@ -9,7 +9,7 @@ import numpy as np
 
 from ablation.cells import Cells, Layout, Vectors
 from ablation.filters import FilterBank, Intensity, Patches
-from ablation.trained import Trained, Workshop
+from ablation.trained import Trained, TwoLevels, Workshop
 from vemosaic.blocks.grid import Unit
 from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
@@ -87,7 +87,9 @@ def feature(name: str, workshop: Workshop) -> Feature:
         return HAND_MADE[name]
     if kind in (*LEARNED, TWO_LEVELS) and (budget.isdecimal() or not at):
         anchors = int(budget) if at else workshop.anchors
-        return Trained(LEARNED.get(kind, DEFAULT), anchors, workshop, coarser=kind == TWO_LEVELS)
+        if kind == TWO_LEVELS:
+            return TwoLevels(DEFAULT, anchors, workshop)
+        return Trained(LEARNED[kind], anchors, workshop)
     known = ", ".join([*HAND_MADE, *LEARNED, TWO_LEVELS])
     raise SettingsError("--features", f"there is no {name!r}", f"choose from {known}, or give a budget as default@6000")
 

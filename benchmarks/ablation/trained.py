@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,11 @@ class Trained:
         Training budget.
     workshop
         How, and where models are kept.
-    coarser
-        Whether the encoder, whose textures have no size, also describes the volume at twice its voxel size: of what
-        lies in slices, at twice the size within them. Twice as many channels, interpolated between coarse voxels.
     """
 
     settings: ModelSettings
     anchors: int
     workshop: Workshop
-    coarser: bool = False
     seeded = True
     standardise = False
 
@@ -89,11 +85,11 @@ class Trained:
             "anchors": self.anchors,
             "stride": self.stride,
             "device": choose_device(self.workshop.device).type,
-        } | ({"coarser": True} if self.coarser else {})
+        }
 
     def model(self, volume: Volume, seed: int) -> Model:
         """Return the model trained on a volume, the one kept where there is one."""
-        path = replace(self, coarser=False)._path("model", volume, seed).with_suffix(".safetensors")
+        path = self._path("model", volume, seed).with_suffix(".safetensors")
         if not path.exists():
             begun = time.monotonic()
             device = self.workshop.device
@@ -107,11 +103,6 @@ class Trained:
 
     def describe(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
         """Yield ``(Z, Y, X, C)`` for each box."""
-        if self.coarser:
-            coarse = self._interpolated(volume, boxes, seed)
-            for own, wider in zip(self._embedded(volume, boxes, seed), coarse, strict=True):
-                yield np.concatenate((own, wider), -1)
-            return
         if self.settings.shared:
             yield from self._embedded(volume, boxes, seed)
             return
@@ -131,6 +122,31 @@ class Trained:
         for box in boxes:
             yield embedder.box(volume, box.origin, box.shape)
 
+    def _path(self, what: str, volume: Volume, seed: int, *others: object) -> Path:
+        about = fingerprint(self.about(), volume.identity(), seed, *others)
+        return self.workshop.folder / f"{what}-{self.settings.preset}-{about[:16]}"
+
+
+class TwoLevels(Trained):
+    """The same model, seen at two levels: its encoder, whose textures have no size, at twice the voxel size, too.
+
+    Of what lies in slices, at twice the size within them. Twice as many channels, interpolated between coarse voxels.
+    """
+
+    def about(self) -> dict[str, Any]:
+        """What decides the result beside volume and seed, ready for JSON."""
+        return super().about() | {"coarser": True}
+
+    def model(self, volume: Volume, seed: int) -> Model:
+        """Return the model that one level has."""
+        return Trained(self.settings, self.anchors, self.workshop).model(volume, seed)
+
+    def describe(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
+        """Yield ``(Z, Y, X, 2 C)`` for each box."""
+        levels = super().describe(volume, boxes, seed), self._interpolated(volume, boxes, seed)
+        for own, coarse in zip(*levels, strict=True):
+            yield np.concatenate((own, coarse), -1)
+
     def _interpolated(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
         """Yield what the encoder sees in the volume at twice its voxel size, for the same boxes."""
         coarse = at_voxel_size(volume, 2 * min(volume.known_voxel_size()))
@@ -147,7 +163,3 @@ class Trained:
                 slice(o - f * a, o - f * a + n) for o, a, f, n in zip(box.origin, low, factors, box.shape, strict=True)
             ]
             yield fine[0].permute(1, 2, 3, 0)[tuple(inside)].numpy()
-
-    def _path(self, what: str, volume: Volume, seed: int, *others: object) -> Path:
-        about = fingerprint(self.about(), volume.identity(), seed, *others)
-        return self.workshop.folder / f"{what}-{self.settings.preset}-{about[:16]}"
