@@ -3,9 +3,10 @@
     python benchmarks/main_job.py epfl --seeds 1 2 3
     python benchmarks/main_job.py flyem
     python benchmarks/main_job.py demo
+    python benchmarks/main_job.py epfl --seeds 11 12 13 14 --also "--model epfl-1/model.safetensors" --out luck.json
 
 Real volumes are looked for in VEMOSAIC_DATA, or in shared/data beside the checkout. Results go to
-benchmarks/results/NAME.json, the runs themselves stay in the folder that --keep names.
+benchmarks/results/NAME.json, or where --out says; the runs themselves stay in the folder that --keep names.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,9 +44,9 @@ def command(job: str, out: Path, seed: int) -> list[str]:
     return ["vemosaic", "run", *jobs[job], "--out", str(out), "--seed", str(seed)]
 
 
-def measure(job: str, out: Path, seed: int) -> dict[str, Any]:
+def measure(job: str, out: Path, seed: int, also: list[str]) -> dict[str, Any]:
     """Run a job in a process of its own; memory of each stage in bytes, time in seconds."""
-    words = command(job, out, seed)
+    words = [*command(job, out, seed), *also]
     start = time.monotonic()
     process = subprocess.Popen([str(VEMOSAIC), *words[1:]], stdout=subprocess.DEVNULL)
     status = process.wait()
@@ -59,6 +61,7 @@ def measure(job: str, out: Path, seed: int) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "peak_memory": record["peak_memory"],
         "timings": record["timings"],
+        "agreement": record["agreement"],
         "best_cluster_dice": {
             name: {s["k"]: round(s["classes"][name]["best_cluster_dice"], 4) for s in scores}
             for name in (scores[0]["classes"] if scores else [])
@@ -73,21 +76,23 @@ def main() -> None:
     parser.add_argument("job", choices=["epfl", "flyem", "demo"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--keep", type=Path, help="folder where the runs stay")
+    parser.add_argument("--also", default="", help="further options of vemosaic, as one word")
+    parser.add_argument("--out", type=Path, help="file of the results")
     chosen = parser.parse_args()
     folder = chosen.keep or Path(tempfile.mkdtemp(prefix="vemosaic-"))
     runs = []
     for seed in chosen.seeds:
         out = folder / f"{chosen.job}-{seed}"
         shutil.rmtree(out, ignore_errors=True)
-        runs.append(measure(chosen.job, out, seed))
+        runs.append(measure(chosen.job, out, seed, shlex.split(chosen.also)))
         print(json.dumps(runs[-1]), flush=True)
     if chosen.keep is None:
         shutil.rmtree(folder)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     machine = {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
-    results = {"job": chosen.job, "commit": commit.strip(), "machine": machine, "runs": runs}
-    written = ROOT / "benchmarks" / "results" / f"{chosen.job}.json"
-    written.parent.mkdir(exist_ok=True)
+    results = {"job": chosen.job, "also": chosen.also, "commit": commit.strip(), "machine": machine, "runs": runs}
+    written = chosen.out or ROOT / "benchmarks" / "results" / f"{chosen.job}.json"
+    written.parent.mkdir(parents=True, exist_ok=True)
     written.write_text(json.dumps(results, indent=1) + "\n")
 
 

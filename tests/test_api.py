@@ -101,7 +101,11 @@ def test_cluster_is_the_map_of_a_run(cell: Phantom, model: Model, mapped: Run) -
         np.testing.assert_array_equal(whole, stored[:, :, :])
 
 
-def test_every_cluster_is_found_and_the_first_is_the_darkest(cell: Phantom, labels: npt.NDArray[np.uint8]) -> None:
+def test_every_cluster_is_found_and_the_first_is_the_darkest(
+    cell: Phantom, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vemosaic.embedding_sample.CELLS", 256)  # all voxels are in the sample
+    labels = vemosaic.cluster(cell.raw, model, 3, words=8)
     assert labels.shape == SHAPE
     assert np.unique(labels).tolist() == [1, 2, 3]
     means = [cell.raw[labels == label].mean() for label in (1, 2, 3)]
@@ -138,7 +142,7 @@ def test_map_of_a_box_is_that_of_the_whole(cell: Phantom, model: Model, labels: 
 def test_streamed_clusters_follow_all_voxels(cell: Phantom, model: Model, labels: npt.NDArray[np.uint8]) -> None:
     heard: list[Event] = []
     streamed = vemosaic.cluster(cell.raw, model, 3, words=8, fit="stream", listen=heard.append)
-    assert [e.stage for e in heard if isinstance(e, StageStarted)] == ["sample", "stream", "map"]
+    assert [e.stage for e in heard if isinstance(e, StageStarted)] == ["sample", "fit", "stream", "map"]
     assert not np.array_equal(streamed, labels)
 
 
@@ -195,7 +199,7 @@ def test_label_array_as_reference(cell: Phantom, tmp_path: Path) -> None:
 def test_defaults_are_those_of_settings() -> None:
     parameters = inspect.signature(vemosaic.cluster).parameters
     settings = Settings()
-    for name in ("words", "dimensions", "smoothing", "fit", "seed"):
+    for name in ("words", "vocabularies", "dimensions", "smoothing", "fit", "seed"):
         assert parameters[name].default == getattr(settings, name)
     assert inspect.signature(vemosaic.train).parameters["seed"].default == settings.seed
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from vemosaic.blocks.grid import Unit
 from vemosaic.embedding import TILE, Embedder
-from vemosaic.embedding_sample import sample_embedding
+from vemosaic.embedding_sample import describe_sample
 from vemosaic.gaussian import TRUNCATE, gaussian_taps
 from vemosaic.models.settings import Architecture
 from vemosaic.volumes.volume import Shape, Volume
@@ -110,6 +110,6 @@ def test_a_box_is_that_of_the_whole(
 
 def test_a_sample_is_described_as_the_map_is(image: npt.NDArray[np.float32]) -> None:
     volume = thick(image)
-    embedder, sample = sample_embedding(embedder_of(volume, 3.0), volume, words=6, dimensions=3, count=500)
+    ((embedder, sample),) = describe_sample(embedder_of(volume, 3.0), volume, [0], words=6, dimensions=3, count=500)
     described = embedder.box(volume, (0, 0, 0), SHAPE)
     np.testing.assert_allclose(sample.embedding, described[tuple(sample.voxel.T)], rtol=0, atol=1e-4)

@@ -28,7 +28,7 @@ from vemosaic.settings import Settings
 from vemosaic.volumes import open_volume
 from vemosaic.volumes.embedding_store import EmbeddingStore
 
-ALL = {"train", "sample", "map", "report"}
+ALL = {"train", "sample", "fit", "map", "report"}
 SCORE = {"k", "mean_dice", "ari", "voi", "classes", "confusion"}
 CLASS = {"dice", "best_cluster_dice", "best_union_dice"}
 
@@ -214,9 +214,9 @@ class TestAgain:
     @pytest.mark.parametrize(
         ("change", "worked"),
         [
-            ({"clusters": (5,)}, {"sample", "map", "report"}),
-            ({"smoothing": 1.0}, {"sample", "map", "report"}),
-            ({"words": 0}, {"sample", "map", "report"}),
+            ({"clusters": (5,)}, {"sample", "fit", "map", "report"}),
+            ({"smoothing": 1.0}, {"sample", "fit", "map", "report"}),
+            ({"words": 0}, {"sample", "fit", "map", "report"}),
             ({"anchors": 16}, ALL),
             ({"seed": 2}, ALL),
         ],
@@ -314,7 +314,7 @@ class TestSteps:
         heard = Heard()
         for _ in range(2):
             run_cell(cell, tmp_path / "run", model=finished / "model.safetensors", listen=heard)
-        assert heard.stages == ["sample", "map", "report"]
+        assert heard.stages == ["sample", "fit", "map", "report"]
         np.testing.assert_array_equal(labels(tmp_path / "run", 4), labels(finished, 4))
         assert not (tmp_path / "run/losses.jsonl").exists()
 
@@ -334,7 +334,7 @@ class TestSteps:
     def test_streamed_clustering_sees_every_voxel(self, quick: object, cell: Cell, tmp_path: Path) -> None:
         heard = Heard()
         run_cell(cell, tmp_path / "run", FAST.model_copy(update={"fit": "stream"}), listen=heard)
-        assert heard.stages == ["train", "sample", "stream", "map", "report"]
+        assert heard.stages == ["train", "sample", "fit", "stream", "map", "report"]
         assert set(np.unique(labels(tmp_path / "run", 3))) <= {1, 2, 3}
 
     def test_a_model_of_two_volumes(self, quick: object, cell: Cell, tmp_path: Path) -> None:

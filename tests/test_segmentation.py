@@ -22,10 +22,11 @@ from vemosaic.blocks.records import Ledger
 from vemosaic.blocks.work import Work
 from vemosaic.clustering import Clusters, Statistics, assign, statistics_of
 from vemosaic.embedding import Embedder, tiles_of
-from vemosaic.embedding_sample import CELLS, EmbeddingSample, _in_random_order, sample_embedding
+from vemosaic.embedding_sample import CELLS, EmbeddingSample, _in_random_order, describe_sample
 from vemosaic.errors import VolumeError
+from vemosaic.fitting import begin_clusters, fit_clusters
 from vemosaic.models.settings import Architecture
-from vemosaic.segmentation import begin_clusters, embedding_steps, fit_clusters, follow_all, map_steps, unit_statistics
+from vemosaic.segmentation import embedding_steps, follow_all, map_steps, unit_statistics
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
 from vemosaic.volumes.volume import Shape, Volume
@@ -55,6 +56,14 @@ def masked(*box: slice) -> Volume:
     mask = np.zeros(SHAPE, np.uint8)
     mask[box] = 7
     return volume_of(mask, "mask.tif")
+
+
+def sample_embedding(
+    embedder: Embedder, volume: Volume, *, seed: int = 0, **more: Any
+) -> tuple[Embedder, EmbeddingSample]:
+    """The sample described by one vocabulary."""
+    ((found, sample),) = describe_sample(embedder, volume, [seed], **more)
+    return found, sample
 
 
 class TestSample:

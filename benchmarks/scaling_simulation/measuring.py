@@ -27,7 +27,7 @@ from vemosaic.blocks import FileStamp, Ledger, units
 from vemosaic.clustering import Statistics, statistics_of
 from vemosaic.colours import palette
 from vemosaic.embedding_sample import EmbeddingSample
-from vemosaic.segmentation import begin_clusters
+from vemosaic.fitting import begin_clusters
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.labels import LabelStore, open_labels
 from vemosaic.volumes.ome_writing import damaged_files, manifest_path

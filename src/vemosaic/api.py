@@ -22,16 +22,15 @@ from vemosaic import evaluation
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.executor import stream
 from vemosaic.blocks.grid import Unit, units
-from vemosaic.clustering import Clustering
 from vemosaic.embedding import Embedder
-from vemosaic.embedding_sample import sample_embedding
 from vemosaic.errors import SettingsError, VolumeError
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.evaluation.reference import reference_from_arrays
+from vemosaic.fitting import fit_typical
 from vemosaic.models.model import Model, measure
 from vemosaic.models.settings import ModelSettings
 from vemosaic.scoring import largest_label
-from vemosaic.segmentation import begin_clusters, fit_clusters, follow_all, map_unit
+from vemosaic.segmentation import follow_all, map_unit
 from vemosaic.settings import Settings, choose_device
 from vemosaic.training import train as train_model
 from vemosaic.volumes import open_volume
@@ -173,6 +172,7 @@ def cluster(
     box: Slices | None = None,
     mask: Source | None = None,
     words: int = DEFAULTS.words,
+    vocabularies: int = DEFAULTS.vocabularies,
     dimensions: int = DEFAULTS.dimensions,
     smoothing: float = DEFAULTS.smoothing,
     fit: Literal["sample", "stream"] = DEFAULTS.fit,
@@ -192,10 +192,11 @@ def cluster(
         What to map, as three slices along z, y, x; clusters are found in the whole volume all the same.
     mask
         On the same voxels: where it is zero nothing is drawn, and the map is 0.
-    words, dimensions, smoothing, fit, clusterer, seed
+    words, vocabularies, dimensions, smoothing, fit, clusterer, seed
         As in `Settings`.
     listen
-        Hears of the stages ``"sample"``, ``"stream"`` and ``"map"`` in voxels; with a mask, of ``"mask"`` in cells.
+        Hears of the stages ``"sample"``, ``"stream"`` and ``"map"`` in voxels and of ``"fit"`` in trials; with a mask,
+        of ``"mask"`` in cells.
 
     Returns
     -------
@@ -215,7 +216,14 @@ def cluster(
     if not ks or min(ks) < 2 or max(ks) > MOST_CLUSTERS:
         raise SettingsError("k", f"{k} is not 2 to {MOST_CLUSTERS} clusters", "ask for a number of clusters in between")
     settings = _settings(
-        words=words, dimensions=dimensions, smoothing=smoothing, fit=fit, clusterer=clusterer, seed=seed
+        clusters=ks,
+        words=words,
+        vocabularies=vocabularies,
+        dimensions=dimensions,
+        smoothing=smoothing,
+        fit=fit,
+        clusterer=clusterer,
+        seed=seed,
     )
     opened = _opened(volume, voxel_size)
     model.check(opened)
@@ -227,21 +235,12 @@ def cluster(
             "map it into a run folder, with vemosaic.run or on the command line, or give a smaller box",
         )
     inside = _opened_mask(mask, opened)
-    embedder, sample = sample_embedding(
-        replace(Embedder.of(model, opened, precision=settings.precision), smoothing=settings.smoothing),
-        opened,
-        words=settings.words,
-        dimensions=settings.dimensions,
-        mask=inside,
-        seed=settings.seed,
-        listen=listen,
+    fitted = fit_typical(
+        Embedder.of(model, opened, precision=settings.precision), opened, settings, mask=inside, listen=listen
     )
-    found: Sequence[Clustering]
+    embedder, found = fitted.embedder, fitted.clusterings
     if settings.fit == "stream":
-        begun = begin_clusters(sample, ks, settings.seed, settings.clusterer)
-        found = follow_all(embedder, opened, begun, mask=inside, listen=listen)
-    else:
-        found = fit_clusters(sample, ks, settings.seed, settings.clusterer)
+        found = follow_all(embedder, opened, found, mask=inside, listen=listen)
     maps = np.empty((len(ks), *shape), np.uint8)
     mapped = stream(
         [_moved(unit, origin) for unit in units(shape, SHARD)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -100,18 +100,20 @@ class _Cell:
         return inner[self.chosen]
 
 
-def sample_embedding(
+def describe_sample(
     embedder: Embedder,
     volume: Volume,
+    seeds: Sequence[int],
     *,
     words: int = 0,
     dimensions: int = 6,
     mask: Volume | None = None,
     count: int = SAMPLE,
-    seed: int = 0,
     listen: Listener = ignore,
-) -> tuple[Embedder, EmbeddingSample]:
-    """Embed a sample of voxels, and find the texture words in it: up to 256 cells of 16 voxels an edge.
+) -> Iterator[tuple[Embedder, EmbeddingSample]]:
+    """Embed a sample of voxels, and find several vocabularies of texture words in it.
+
+    The voxels lie in up to 256 cells of 16 an edge, and are the same for all vocabularies.
 
     Parameters
     ----------
@@ -119,24 +121,24 @@ def sample_embedding(
         Without words; trained for, or at least fit to, this volume.
     volume
         On the working lattice.
+    seeds
+        Of each vocabulary; the first is that of the choice of the voxels as well.
     words
-        Texture words to find (`vemosaic.clustering.words`); 0 for none.
+        Texture words to find (`vemosaic.clustering.words`); 0 for none, and then all seeds give the same.
     dimensions
         Length of their codes.
     mask
         Non-zero where voxels may be drawn.
     count
         Voxels wanted; fewer where there are fewer.
-    seed
-        Of the choice.
     listen
         Hears of the stage ``"sample"`` in voxels; before, where there is a mask, of ``"mask"`` in cells that hold some
         of it.
 
-    Returns
-    -------
+    Yields
+    ------
     embedder : Embedder
-        The one given, with the words found.
+        The one given, with the words found, one for each seed.
     sample : EmbeddingSample
         Described by that embedder.
 
@@ -146,20 +148,20 @@ def sample_embedding(
         If the mask holds no voxel.
     """
     if not (embedder.model.encoder.shared or words or any(embedder.reach)):
-        return embedder, _sample_by_patch(embedder, volume, mask, min(count, SAMPLE_BY_PATCH), seed, listen)
-    cells = _read_cells(embedder, volume, mask, count, seed, listen)
-    if words:
-        semantic = [cell.described(None, UNSMOOTHED) for cell in cells]
-        centres = find_words(np.concatenate(semantic), words, seed)
-        histograms = (cell.histograms(centres, embedder.taps) for cell in cells)
-        embedder = replace(embedder, words=code_words(centres, histograms, dimensions))
+        sample = _sample_by_patch(embedder, volume, mask, min(count, SAMPLE_BY_PATCH), seeds[0], listen)
+        yield from [(embedder, sample)] * len(seeds)
+        return
+    cells = _read_cells(embedder, volume, mask, count, seeds[0], listen)
     places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
-    sample = EmbeddingSample(
-        np.concatenate(places),
-        np.concatenate([cell.described(embedder.words, embedder.taps) for cell in cells]),
-        np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells]),
-    )
-    return embedder, sample
+    voxel, intensity = np.concatenate(places), np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells])
+    semantic = np.concatenate([cell.described(None, UNSMOOTHED) for cell in cells]) if words else None
+    for seed in seeds:
+        if semantic is not None:
+            centres = find_words(semantic, words, seed)
+            histograms = (cell.histograms(centres, embedder.taps) for cell in cells)
+            embedder = replace(embedder, words=code_words(centres, histograms, dimensions))
+        described = np.concatenate([cell.described(embedder.words, embedder.taps) for cell in cells])
+        yield embedder, EmbeddingSample(voxel, described, intensity)
 
 
 def _read_cells(

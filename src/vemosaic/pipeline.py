@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,8 +28,9 @@ from vemosaic.clustering import (
 from vemosaic.devices import arithmetic, computed_on, for_training
 from vemosaic.distributed import ALONE, Ranks
 from vemosaic.embedding import Embedder
-from vemosaic.embedding_sample import EmbeddingSample, sample_embedding
+from vemosaic.embedding_sample import EmbeddingSample
 from vemosaic.errors import SettingsError
+from vemosaic.fitting import fit_typical
 from vemosaic.inputs import Input, ReferenceInput, open_input, suited_to
 from vemosaic.memory import fit_budget
 from vemosaic.models.model import Model, load_model, measure
@@ -37,7 +38,6 @@ from vemosaic.report import write_report
 from vemosaic.run_folder import RunFolder
 from vemosaic.run_state import IN_PROCESS, identities
 from vemosaic.scoring import score_labels
-from vemosaic.segmentation import begin_clusters, fit_clusters
 from vemosaic.settings import Settings, choose_device
 from vemosaic.shard_stages import ShardStages
 from vemosaic.training import Losses, train
@@ -149,27 +149,19 @@ class Run(ShardStages):
         check_clusterer(self.settings.clusterer)
         settings = self.settings
         with self.folder.stage("fit", mark, [self.folder.centres, self.folder.sample]):
-            embedder, sample = sample_embedding(
-                replace(self.embedder(), smoothing=settings.smoothing),
-                self.first.working,
-                words=settings.words,
-                dimensions=settings.dimensions,
-                mask=self.first.mask,
-                seed=settings.seed,
-                listen=self.listen,
+            fitted = fit_typical(
+                self.embedder(), self.first.working, settings, mask=self.first.mask, listen=self.listen
             )
-            found: Sequence[Clustering]
+            embedder, sample, found = fitted.embedder, fitted.sample, fitted.clusterings
             if settings.fit == "stream":
-                begun = begin_clusters(sample, settings.clusters, settings.seed, settings.clusterer)
-                write_atomically(self.folder.begun_centres, _described(embedder, begun))
-                followed = self._follow_all(embedder, begun, mark)
+                write_atomically(self.folder.begun_centres, _described(embedder, found))
+                followed = self._follow_all(embedder, found, mark)
                 found = [c.ordered_by(sample.embedding, sample.intensity) for c in followed]
-            else:
-                found = fit_clusters(sample, settings.clusters, settings.seed, settings.clusterer)
             self._write_sample(sample.thinned(KEPT_SAMPLE, self.settings.seed), found)
             write_atomically(self.folder.centres, _described(embedder, found))
             suggestion = suggested_k(found)
             self.folder.record["suggested_k"] = suggestion and {"k": suggestion.k, "reason": suggestion.reason}
+            self.folder.record["agreement"] = {str(k): round(index, 3) for k, index in fitted.agreement.items()}
 
     def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clustering]) -> None:
         labels = assign(torch.from_numpy(sample.embedding), found)

@@ -1,4 +1,4 @@
-"""From a described sample to a map: cluster it, and give every voxel its cluster."""
+"""From clusters to a map: follow all voxels, and give every one its cluster."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger
 from vemosaic.blocks.work import Steps
 from vemosaic.clustering import (
-    CLUSTERERS,
-    STREAMED,
     Clustering,
     Statistics,
     Streamable,
@@ -29,7 +27,6 @@ from vemosaic.clustering import (
 )
 from vemosaic.devices import fetched
 from vemosaic.embedding import Embedder
-from vemosaic.embedding_sample import EmbeddingSample
 from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.embedding_store import EmbeddingStore
 from vemosaic.volumes.labels import LabelStore
@@ -42,37 +39,6 @@ def _embed(embedder: Embedder, box: Unit, voxels: npt.NDArray[np.float32]) -> np
     for tile, (embedding,) in fetched(described, embedder.device):
         result[tile.slices] = embedding
     return result
-
-
-def fit_clusters(
-    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "consensus"
-) -> list[Clustering]:
-    """Cluster a sample for each k; clusters are numbered from dark to bright.
-
-    Parameters
-    ----------
-    sample
-        What `sample_embedding` gave.
-    ks
-        Numbers of clusters.
-    seed
-        Of the clustering.
-    clusterer
-        One of `vemosaic.clustering.CLUSTERERS`.
-    """
-    found = CLUSTERERS[clusterer](sample.embedding, ks, seed)
-    return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
-
-
-def begin_clusters(
-    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "consensus"
-) -> list[Streamable]:
-    """Cluster a sample so well that one step on all voxels (`unit_statistics`, `updated`) is enough.
-
-    The parameters are those of `fit_clusters`; `clusterer` is one of `vemosaic.clustering.STREAMED`.
-    """
-    found = STREAMED[clusterer](sample.embedding, ks, seed)
-    return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
 
 
 def unit_statistics(
@@ -166,7 +132,7 @@ def map_steps(
     Parameters
     ----------
     embedder, volume
-        As in `sample_embedding`.
+        As in `vemosaic.fitting.fit_typical`, with the words that were found.
     clusterings
         Their k are those of the store.
     store

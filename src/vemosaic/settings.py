@@ -34,6 +34,13 @@ class Settings(BaseModel):
     words: int = Field(
         64, ge=0, le=255, description="Texture words that describe a voxel's surroundings; 0: its own patch alone."
     )
+    vocabularies: int = Field(
+        5,
+        ge=1,
+        le=99,
+        description="How often words and clusters are found, from other beginnings each time; the map that agrees best "
+        "with the others is taken. Without texture words: once.",
+    )
     dimensions: int = Field(6, ge=1, description="Length of what describes a voxel when there are texture words.")
     smoothing: float = Field(
         3.0,

@@ -171,8 +171,8 @@ class ShardStages(RunState):
     def _fit_mark(self) -> str:
         return fingerprint(
             "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
-            self.settings.words, self.settings.dimensions, self.settings.smoothing, self.settings.seed,
-            self.settings.clusterer,
+            self.settings.words, self.settings.vocabularies, self.settings.dimensions, self.settings.smoothing,
+            self.settings.seed, self.settings.clusterer,
         )  # fmt: skip
 
     def _map_ledger(self, store: LabelStore, mark: str) -> Ledger:

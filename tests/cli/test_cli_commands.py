@@ -27,7 +27,7 @@ def test_run_says_where_things_are(command: Command, cell: Cell, finished: Path)
     assert "map:    raw.vemosaic/segmentation.ome.zarr\nreport: raw.vemosaic/report.html\n" in ended.out
     assert "nucleus" in ended.out  # the table of scores
     stages = [line.partition(":")[0] for line in ended.err.splitlines()]
-    assert stages == ["train", "sample", "map", "score k=3", "score k=4", "report"]
+    assert stages == ["train", "sample", "fit", "map", "score k=3", "score k=4", "report"]
     assert results(Path("raw.vemosaic")) == results(finished)
     assert record(Path("raw.vemosaic"))["command"][:2] == ["vemosaic", "run"]
 
@@ -104,7 +104,13 @@ def test_cluster_maps_anew(command: Command, copied: Path) -> None:
     model = (copied / "model.safetensors").read_bytes()
     ended = command("cluster", copied, "-k", 5)
     assert ended.code == 0
-    assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["sample", "map", "score k=5", "report"]
+    assert [line.partition(":")[0] for line in ended.err.splitlines()] == [
+        "sample",
+        "fit",
+        "map",
+        "score k=5",
+        "report",
+    ]
     assert [score["k"] for score in json.loads((copied / "scores.json").read_text())] == [5]
     assert (copied / "model.safetensors").read_bytes() == model
     assert record(copied)["settings"]["clusters"] == [5]

@@ -156,6 +156,15 @@ def test_without_scores_and_reference(make_run: Callable[..., MadeRun]) -> None:
     assert "Number of clusters" not in page.text
 
 
+def test_how_far_the_map_agrees_with_other_vocabularies_is_told(make_run: Callable[..., MadeRun]) -> None:
+    run = make_run()
+    assert "several times" not in Page(write_report(run.folder)).text
+    record = json.loads((run.folder / "run.json").read_text())
+    k = read_run(run.folder).best_k
+    (run.folder / "run.json").write_text(json.dumps(record | {"agreement": {str(k): 0.876, "99": 0.1}}))
+    assert f"with k = {k} it agrees with the others by 0.88 (" in Page(write_report(run.folder)).text
+
+
 def test_without_sample_and_losses(make_run: Callable[..., MadeRun]) -> None:
     run = make_run(ks=(4,))
     (run.folder / "sample.npz").unlink()

@@ -32,6 +32,7 @@ from vemosaic.cli.options import (
     Smoothing,
     Stride,
     TextureWords,
+    Vocabularies,
     VolumePath,
     VoxelSize,
     default_out,
@@ -61,6 +62,7 @@ def run(
     reference: References = None,
     clusters: ClusterRange = "4-10",
     words: TextureWords = None,
+    vocabularies: Vocabularies = None,
     smoothing: Smoothing = None,
     fit: Fit = "sample",
     clusterer: Clusterer = None,
@@ -114,6 +116,7 @@ def run(
         fit=fit,
         clusterer=clusterer,
         words=words,
+        vocabularies=vocabularies,
         smoothing=smoothing,
     )
     out = out or default_out(volume)
@@ -257,6 +260,7 @@ def cluster(
         str | None, typer.Option("--clusters", "-k", help="Numbers of clusters, a map for each: 8, or 4-10, or 4,6,8.")
     ] = None,
     words: TextureWords = None,
+    vocabularies: Vocabularies = None,
     smoothing: Smoothing = None,
     fit: Fit = None,
     clusterer: Clusterer = None,
@@ -264,8 +268,8 @@ def cluster(
     quiet: Quiet = False,
 ) -> None:
     """Map a trained run anew with other numbers of clusters; what is not given stays as the run had it."""
-    chosen = {"fit": fit, "clusterer": clusterer, "words": words, "smoothing": smoothing}
-    given = chosen | {"clusters": clusters and parse_clusters(clusters)}
+    described = {"words": words, "vocabularies": vocabularies, "smoothing": smoothing}
+    given = described | {"fit": fit, "clusterer": clusterer, "clusters": clusters and parse_clusters(clusters)}
     changes = {n: v for n, v in given.items() if v is not None}
     with working_on(folder, carrying, quiet, **changes) as job:
         job.check_reference()

@@ -80,6 +80,13 @@ TextureWords = Annotated[
         rich_help_panel=METHOD,
     ),
 ]
+Vocabularies = Annotated[
+    int | None,
+    typer.Option(
+        help="How often words and clusters are found; those that agree best with the others are taken.",
+        rich_help_panel=METHOD,
+    ),
+]
 Smoothing = Annotated[
     float | None,
     typer.Option(

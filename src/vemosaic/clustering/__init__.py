@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vemosaic.clustering.agreeing import agreement
 from vemosaic.clustering.clusters import Clustering, assign
 from vemosaic.clustering.confidence import confidence
 from vemosaic.clustering.hyperbolic import HyperbolicClusters, fit_hyperbolic
@@ -34,6 +35,7 @@ __all__ = [
     "Streamable",
     "Suggestion",
     "Words",
+    "agreement",
     "assign",
     "check_clusterer",
     "clustering_from_json",

@@ -34,6 +34,12 @@ def summary(parts: Parts) -> str:
     )
     if content.suggested and len(ks) > 1:
         sentences += f" Look at k = {content.suggested[0]} first: {content.suggested[1]}."
+    stable = content.record.get("agreement", {}).get(str(content.best_k))
+    if stable is not None:
+        sentences += (
+            f" Textures were grouped several times from other beginnings, and the most typical result was kept: with "
+            f"k = {content.best_k} it agrees with the others by {stable:.2f} (1 is the same map, 0 is chance)."
+        )
     score = content.scores.get(content.best_k)
     return text(sentences) + (f" {_agreement(score)}" if score and score.structures() else "")
 

@@ -1,0 +1,133 @@
+"""From a volume to clusters: a sample is described and clustered several times, and what is typical is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
+from vemosaic.clustering import CLUSTERERS, STREAMED, Clustering, Streamable, agreement, assign
+from vemosaic.embedding import Embedder
+from vemosaic.embedding_sample import EmbeddingSample, describe_sample
+from vemosaic.settings import Settings
+from vemosaic.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Clusters of a sample, and what described it.
+
+    Attributes
+    ----------
+    embedder
+        With the texture words that were found.
+    sample
+        Described by it.
+    clusterings
+        One for each k, each a `Clustering`, and a `Streamable` where the settings ask for a stream.
+    agreement
+        For each k, the mean normalised mutual information with the clusters that the other vocabularies led to, 0 to 1;
+        empty where there was but one.
+    """
+
+    embedder: Embedder
+    sample: EmbeddingSample
+    clusterings: Sequence[Any]
+    agreement: dict[int, float]
+
+
+def fit_typical(
+    embedder: Embedder,
+    volume: Volume,
+    settings: Settings,
+    *,
+    mask: Volume | None = None,
+    listen: Listener = ignore,
+) -> Fitted:
+    """Find words and clusters several times, and keep the vocabulary whose clusters agree best with the others'.
+
+    Words and clusters depend on where k-means begins. Most beginnings lead to much the same map, a few to a worse one:
+    what agrees best with the others (`vemosaic.clustering.agreement`, mean over all k) is none of those.
+
+    Parameters
+    ----------
+    embedder
+        Trained for, or at least fit to, this volume; without words, its smoothing is not looked at.
+    volume
+        On the working lattice.
+    settings
+        How it is described and clustered. With ``fit="stream"`` the clusters are `Streamable`, and fitted so well that
+        one step on all voxels is enough.
+    mask
+        Non-zero where voxels may be drawn.
+    listen
+        Hears of what `describe_sample` tells, and of the stage ``"fit"`` in trials.
+
+    Raises
+    ------
+    VemosaicError
+        If the mask holds no voxel, or there are fewer different voxels than words or clusters.
+    """
+    seeds = [settings.seed]
+    if settings.words:
+        others = np.random.default_rng([settings.seed, 6]).integers(2**31, size=settings.vocabularies - 1)
+        seeds += others.tolist()
+    described = describe_sample(
+        replace(embedder, smoothing=settings.smoothing),
+        volume,
+        seeds,
+        words=settings.words,
+        dimensions=settings.dimensions,
+        mask=mask,
+        listen=listen,
+    )
+    fit = begin_clusters if settings.fit == "stream" else fit_clusters
+    trials, labels = [], []
+    for number, (found, sample) in enumerate(described):
+        if number == 0:  # only now the sample has been read
+            listen(StageStarted("fit", len(seeds), unit_name="trial"))
+        clusterings = fit(sample, settings.clusters, seeds[number], settings.clusterer)
+        trials.append(Fitted(found, sample, clusterings, {}))
+        labels.append([each.cpu().numpy() for each in assign(torch.from_numpy(sample.embedding), clusterings)])
+        listen(UnitDone("fit", 1))
+    listen(StageEnded("fit"))
+    if len(trials) == 1:
+        return trials[0]
+    alike = np.array([agreement(each) for each in zip(*labels, strict=True)])  # (k, trial)
+    best = int(alike.mean(0).argmax())
+    return replace(trials[best], agreement=dict(zip(settings.clusters, alike[:, best].tolist(), strict=True)))
+
+
+def fit_clusters(
+    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "consensus"
+) -> list[Clustering]:
+    """Cluster a sample for each k; clusters are numbered from dark to bright.
+
+    Parameters
+    ----------
+    sample
+        What `vemosaic.embedding_sample.describe_sample` gave.
+    ks
+        Numbers of clusters.
+    seed
+        Of the clustering.
+    clusterer
+        One of `vemosaic.clustering.CLUSTERERS`.
+    """
+    found = CLUSTERERS[clusterer](sample.embedding, ks, seed)
+    return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
+
+
+def begin_clusters(
+    sample: EmbeddingSample, ks: Sequence[int], seed: int = 0, clusterer: str = "consensus"
+) -> list[Streamable]:
+    """Cluster a sample so well that one step on all voxels (`unit_statistics`, `updated`) is enough.
+
+    The parameters are those of `fit_clusters`; `clusterer` is one of `vemosaic.clustering.STREAMED`.
+    """
+    found = STREAMED[clusterer](sample.embedding, ks, seed)
+    return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]

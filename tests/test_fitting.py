@@ -1,0 +1,138 @@
+"""What is typical of several vocabularies is kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from math import log, sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from numeric_core import PLAIN, blobs, realistic_model, volume_of
+from small_runs import hold_a_small_vote
+from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
+from vemosaic.clustering import Streamable, agreement, assign
+from vemosaic.embedding import Embedder
+from vemosaic.embedding_sample import describe_sample
+from vemosaic.fitting import fit_clusters, fit_typical
+from vemosaic.models.settings import Architecture
+from vemosaic.settings import Settings
+from vemosaic.volumes.volume import Volume
+
+KS = (3, 5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        hold_a_small_vote(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    return volume_of(blobs((20, 24, 28)))
+
+
+@pytest.fixture(scope="module")
+def embedder() -> Embedder:
+    return Embedder(realistic_model(Architecture(channels=(4, 4, 6, 8), latent=8, semantic=4)), PLAIN)
+
+
+def settings(**more: Any) -> Settings:
+    return Settings(clusters=KS, words=6, dimensions=3, smoothing=1.0, **more)
+
+
+def shared(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
+    """Normalised mutual information, from the sums that define it."""
+    together = Counter(zip(a.tolist(), b.tolist(), strict=True))
+    first, second = Counter(a.tolist()), Counter(b.tolist())
+    n = len(a)
+    entropies = [-sum(c / n * log(c / n) for c in counts.values()) for counts in (first, second)]
+    if len(first) == len(second) == 1:
+        return 1.0
+    mutual = sum(c / n * log(n * c / (first[i] * second[j])) for (i, j), c in together.items())
+    return mutual / sqrt(entropies[0] * entropies[1]) if min(entropies) > 0 else 0.0
+
+
+class TestAgreement:
+    """How far clusterings agree with each other."""
+
+    @given(st.lists(st.lists(st.integers(1, 4), min_size=9, max_size=9), min_size=2, max_size=4))
+    def test_is_the_mean_over_the_others(self, drawn: list[list[int]]) -> None:
+        labels = [np.array(each, np.uint8) for each in drawn]
+        expected = [np.mean([shared(a, b) for b in labels if b is not a]) for a in labels]
+        np.testing.assert_allclose(agreement(labels), expected, atol=1e-9)
+
+    def test_does_not_depend_on_numbers(self) -> None:
+        labels = np.random.default_rng(0).integers(1, 5, 200).astype(np.uint8)
+        np.testing.assert_allclose(agreement([labels, 5 - labels, labels]), 1)
+
+    def test_of_more_voxels_some_are_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("vemosaic.clustering.agreeing.COMPARED", 50)
+        first, second = np.ones((2, 120), np.uint8)
+        first[::3] = second[::3] = np.arange(40) % 4  # those that are looked at
+        second[1::3] = 9
+        np.testing.assert_allclose(agreement([first, second]), 1)
+
+
+class TestTypical:
+    """The vocabulary whose clusters agree best with the others'."""
+
+    def test_is_the_one_that_agrees_best(self, embedder: Embedder, volume: Volume) -> None:
+        chosen = fit_typical(embedder, volume, settings(vocabularies=4, seed=3))
+        tries = []
+        seeds = [3, *np.random.default_rng([3, 6]).integers(2**31, size=3).tolist()]
+        smooth = Embedder(embedder.model, PLAIN, smoothing=1.0)
+        for seed, (found, sample) in zip(
+            seeds, describe_sample(smooth, volume, seeds, words=6, dimensions=3), strict=True
+        ):
+            labels = assign(torch.from_numpy(sample.embedding), fit_clusters(sample, KS, seed))
+            tries.append((found, sample, [each.numpy() for each in labels]))
+        alike = np.array([agreement([labels[i] for _, _, labels in tries]) for i in range(len(KS))])
+        assert len({*alike.mean(0)}) > 1, "the beginnings make no difference: the test shows nothing"
+        found, sample, _ = tries[alike.mean(0).argmax()]
+        assert found.words is not None
+        assert chosen.embedder.words is not None
+        np.testing.assert_array_equal(chosen.embedder.words.centres, found.words.centres)
+        np.testing.assert_array_equal(chosen.sample.embedding, sample.embedding)
+        assert list(chosen.agreement) == list(KS)
+        np.testing.assert_allclose(list(chosen.agreement.values()), alike[:, alike.mean(0).argmax()])
+
+    def test_all_describe_the_same_voxels_and_the_first_is_that_of_one_alone(
+        self, embedder: Embedder, volume: Volume
+    ) -> None:
+        (alone, sample), *_ = describe_sample(embedder, volume, [2], words=6, dimensions=3, count=500)
+        (first, one), (second, other) = describe_sample(embedder, volume, [2, 9], words=6, dimensions=3, count=500)
+        assert alone.words
+        assert first.words
+        assert second.words
+        np.testing.assert_array_equal(first.words.codes, alone.words.codes)
+        np.testing.assert_array_equal(one.embedding, sample.embedding)
+        np.testing.assert_array_equal(one.voxel, other.voxel)
+        assert not np.array_equal(first.words.centres, second.words.centres)
+
+    @pytest.mark.parametrize(("words", "vocabularies", "trials"), [(6, 3, 3), (6, 1, 1), (0, 5, 1)])
+    def test_trials_are_told_and_without_words_there_is_one(
+        self, embedder: Embedder, volume: Volume, words: int, vocabularies: int, trials: int
+    ) -> None:
+        chosen, heard = settings(vocabularies=vocabularies).model_copy(update={"words": words}), list[Event]()
+        found = fit_typical(embedder, volume, chosen, listen=heard.append)
+        told = [e for e in heard if e.stage == "fit"]
+        assert told == [
+            StageStarted("fit", trials, unit_name="trial"),
+            *[UnitDone("fit", 1)] * trials,
+            StageEnded("fit"),
+        ]
+        assert set(found.agreement) == (set(KS) if trials > 1 else set())
+        assert all(index <= 1 for index in found.agreement.values())
+
+    def test_of_a_stream_the_clusters_can_follow(self, embedder: Embedder, volume: Volume) -> None:
+        found = fit_typical(embedder, volume, settings(vocabularies=2, fit="stream"))
+        assert all(isinstance(clusters, Streamable) for clusters in found.clusterings)
