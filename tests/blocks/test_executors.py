@@ -265,6 +265,20 @@ def test_workers_end_with_the_run_that_is_stopped(tmp_path: Path, signals: list[
     np.testing.assert_array_equal(stage.whole(), VOLUME * 3)
 
 
+def has_imported(name: str) -> bool:
+    return name in sys.modules
+
+
+def test_local_workers_import_what_they_will_need(capfd: pytest.CaptureFixture[str]) -> None:
+    name = "this"  # which nothing else imports
+    with dask_cluster("local", workers=2, modules=[name]) as cluster:
+        asked = [cluster.client.submit(has_imported, name, workers=[w], pure=False) for w in cluster.client.nthreads()]
+        assert [future.result() for future in asked] == [True, True]
+    with dask_cluster("local", workers=2, modules=["numpy.testing"]):
+        pass  # gone before they have
+    assert "WARNING" not in capfd.readouterr().err
+
+
 def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vemosaic.blocks.dask_executor.PATIENCE", "1s")
     with (

@@ -5,9 +5,10 @@ Needs the extra ``vemosaic[cluster]``.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,8 +121,13 @@ def carry_out(opener: Callable[[], Steps[Any, Any]], unit: Unit) -> bool:
     return working_at(opener, get_worker().state.nthreads).carry_out(unit, secede)
 
 
+def _import(modules: Sequence[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)
+
+
 @contextmanager
-def dask_cluster(scheduler: str, workers: int | None = None) -> Iterator[OnDask]:
+def dask_cluster(scheduler: str, workers: int | None = None, modules: Sequence[str] = ()) -> Iterator[OnDask]:
     """Connect to a Dask cluster, or start one on this machine.
 
     Parameters
@@ -130,6 +136,8 @@ def dask_cluster(scheduler: str, workers: int | None = None) -> Iterator[OnDask]
         Address, such as ``"tcp://10.0.0.1:8786"``; or ``"local"`` for a cluster of this machine's cores.
     workers
         Of a local cluster; one for each core where None.
+    modules
+        What the workers of a local cluster import while there is no work for them yet: that takes seconds.
 
     Raises
     ------
@@ -138,7 +146,7 @@ def dask_cluster(scheduler: str, workers: int | None = None) -> Iterator[OnDask]
     """
     try:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client, LocalCluster, wait
     except ImportError as error:
         raise SettingsError("--scheduler", "Dask is not installed", "pip install 'vemosaic[cluster]'") from error
     if scheduler == "local":
@@ -157,7 +165,15 @@ def dask_cluster(scheduler: str, workers: int | None = None) -> Iterator[OnDask]
             ) as cluster,
             Client(cluster) as client,
         ):
-            yield OnDask(client)
+            ready = [
+                client.submit(_import, modules, pure=False, workers=[worker], allow_other_workers=True)
+                for worker in client.nthreads()
+            ]
+            try:
+                yield OnDask(client)
+            finally:
+                with suppress(TimeoutError):  # where no worker is left
+                    wait(ready, timeout=10)  # a worker that is told to go while it imports says so at length
         return
     try:
         client = Client(scheduler, timeout=PATIENCE)

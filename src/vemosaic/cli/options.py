@@ -270,7 +270,7 @@ def executing(workers: int | None, scheduler: str | None, device: str) -> Iterat
     if scheduler is not None:
         from vemosaic.blocks.dask_executor import dask_cluster
 
-        with dask_cluster(scheduler, workers) as cluster:
+        with dask_cluster(scheduler, workers, ["vemosaic.shard_stages"]) as cluster:
             yield cluster
     elif workers is None:
         yield InProcess()
