@@ -14,14 +14,27 @@ from vemosaic.errors import VolumeError
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.anisotropy import CUBIC, check_extent, lies_in_slices, relative_depth
+from vemosaic.volumes.intensity import padded_share
+from vemosaic.volumes.padding import ImageMask
 from vemosaic.volumes.volume import Shape, Slices, Volume
 
 if TYPE_CHECKING:
     from vemosaic.models.settings import ModelSettings
 
 
+NONZERO = "nonzero"
+"""Instead of a mask: all of the volume but padding."""
+
+NOTED = 0.01
+"""Share of padding that is worth a note."""
+
+
 class AnisotropyWarning(UserWarning):
     """Voxels that are far from cubes even at the working voxel size, and what is made of them."""
+
+
+class PaddingWarning(UserWarning):
+    """Padding that is mapped like tissue."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +106,29 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
     working = at_voxel_size(volume, working_voxel_size)
     working.known_voxel_size()
     mask = None
-    if request.mask is not None:
+    if request.mask == NONZERO:
+        mask = Volume(ImageMask(working), working.voxel_size, working.translation, request.source, NONZERO)
+    elif request.mask is not None:
         inside = open_reference([f"mask={request.mask}"], working, source=volume)
         mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
     return OpenedInput(request, volume, working, mask)
+
+
+def note_padding(opened: OpenedInput) -> None:
+    """Warn where a volume has padding and no mask.
+
+    Warns
+    -----
+    PaddingWarning
+        With the share of the voxels looked at that are padding, and what to do.
+    """
+    if opened.mask is None and (share := padded_share(opened.working)) > NOTED:
+        warnings.warn(
+            f"{opened.request.source}: {share:.0%} of the voxels looked at are padding (zeros) and will be mapped like "
+            f"tissue; leave it out with --mask {NONZERO}",
+            PaddingWarning,
+            stacklevel=2,
+        )
 
 
 def suited_to(inputs: Sequence[OpenedInput], model: ModelSettings) -> ModelSettings:

@@ -37,6 +37,7 @@ from vemosaic.cli.options import (
     VoxelSize,
     default_out,
     local,
+    local_mask,
     local_reference,
     numbers,
     options_checked,
@@ -133,7 +134,7 @@ def run(
             settings,
             voxel_size=numbers(opening.voxel_size),
             channel=opening.channel,
-            mask=local(learning.mask) if learning.mask else None,
+            mask=local_mask(learning.mask),
             reference=ReferenceInput(tuple(map(local_reference, reference))) if reference else None,
             missing_chunks=opening.missing_chunks,
             model=model,
@@ -212,26 +213,33 @@ def train(
     from vemosaic.blocks.events import ignore
     from vemosaic.blocks.lock import claim
     from vemosaic.distributed import join
-    from vemosaic.inputs import Input, open_input, suited_to
+    from vemosaic.inputs import NONZERO, Input, note_padding, open_input, suited_to
     from vemosaic.pipeline import Run
     from vemosaic.run_folder import RunFolder
     from vemosaic.settings import choose_device
 
     out = out or default_out(volumes[0])
-    if learning.mask is not None and len(volumes) > 1:
+    if learning.mask not in (None, NONZERO) and len(volumes) > 1:
         raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
     settings = learning.settings(preset)
     RunFolder(out)
     ranks = join(device)
     choose_device(device)
-    mask = local(learning.mask) if learning.mask else None
     requests = [
-        Input(local(volume), numbers(opening.voxel_size), opening.channel, mask, opening.missing_chunks)
+        Input(
+            local(volume),
+            numbers(opening.voxel_size),
+            opening.channel,
+            local_mask(learning.mask),
+            opening.missing_chunks,
+        )
         for volume in volumes
     ]
     with listening(quiet) as listen:
         inputs = [open_input(request, settings.working_voxel_size) for request in requests]
         settings = settings.model_copy(update={"model": suited_to(inputs, settings.model)})
+        for opened in inputs if ranks.is_first else ():
+            note_padding(opened)
         if not ranks.is_first:
             Run(RunFolder(out), settings, inputs, device, ignore).follow(ranks)
         with claim(out):

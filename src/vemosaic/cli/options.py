@@ -26,7 +26,10 @@ VoxelSize = Annotated[
 ]
 Channel = Annotated[int | None, typer.Option(help="Channel of a volume that has several, from 0.")]
 MissingChunks = Annotated[str, typer.Option(help="'error', or 'fill' where absent chunks stand for the fill value.")]
-Mask = Annotated[str | None, typer.Option(help="A mask of the volume: learn and map only where it is not zero.")]
+Mask = Annotated[
+    str | None,
+    typer.Option(help="A mask of the volume: learn and map only where it is not zero. 'nonzero': all but padding."),
+]
 References = Annotated[
     list[str] | None,
     typer.Option("--reference", help="What to score the map against: labels.ome.zarr, or NAME=mask.tif, repeated."),
@@ -240,6 +243,13 @@ def working_size(text: str) -> float | None:
 def local(path: str) -> str:
     """Make a local path absolute, so that a run can be taken up from another folder."""
     return path if "://" in path else str(Path(path).absolute())
+
+
+def local_mask(mask: str | None) -> str | None:
+    """Make the path of a mask absolute, as `local` does; what stands for one stays."""
+    from vemosaic.inputs import NONZERO
+
+    return mask if mask in (None, NONZERO) else local(mask)
 
 
 def local_reference(spec: str) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from vemosaic.errors import VolumeError
-from vemosaic.volumes.anisotropy import FIELD
+from vemosaic.volumes.padding import padding
 from vemosaic.volumes.volume import Volume
 
 PROBES = 64
 PROBE = (4, 64, 64)  # flat, as files are often stored slice by slice
-PADDED = np.ones((1, FIELD, FIELD), bool)
-"""Zeros that fill all that a patch sees of a slice are padding: no micrograph is as dark and as even."""
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,22 @@ def measure_range(volume: Volume, seed: int = 0) -> Intensity:
 
 def probe(volume: Volume, seed: int = 0) -> npt.NDArray[np.float32]:
     """Read the voxels of 64 boxes, padding left out, ``(N,)``; a single zero where there are no others."""
+    voxels = np.concatenate([box[~padding(box)] for box in _boxes(volume, seed)])
+    return voxels if len(voxels) else np.zeros(1, np.float32)
+
+
+def padded_share(volume: Volume, seed: int = 0) -> float:
+    """Look at the same boxes, and say which share of their voxels is padding, 0 to 1."""
+    found = [padding(box) for box in _boxes(volume, seed)]
+    return float(np.mean([box.mean() for box in found]))
+
+
+def _boxes(volume: Volume, seed: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Read `PROBES` boxes at random places."""
     rng = np.random.default_rng(seed)
     shape = tuple(min(p, n) for p, n in zip(PROBE, volume.shape, strict=True))
     origins = [
         [int(rng.integers(0, n - s + 1)) for n, s in zip(volume.shape, shape, strict=True)] for _ in range(PROBES)
     ]
-    seen = [_seen(volume.read(origin, shape)) for origin in origins]
-    voxels = np.concatenate(seen)
-    return voxels if len(voxels) else np.zeros(1, np.float32)
-
-
-def _seen(box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Voxels of a box ``(Z, Y, X)`` that are no padding, ``(N,)``."""
-    padding: npt.NDArray[np.bool_] = box == 0
-    if padding.any() and not padding.all():
-        from scipy import ndimage
-
-        padding = ndimage.binary_opening(padding, PADDED)
-    return box[~padding]
+    for origin in origins:
+        yield volume.read(origin, shape)
