@@ -198,24 +198,25 @@ class TestMask:
             assert inside[tuple(sample["voxel"].T)].all()
         assert sum(json.loads((tmp_path / "run/clusters.json").read_text())["3"]["sizes"]) == (inside != 0).sum()
 
-    def test_nonzero_is_the_mask_of_all_but_padding(self, quick: object, cell: Cell, tmp_path: Path) -> None:
+    def test_padding_is_left_out(self, quick: object, cell: Cell, tmp_path: Path) -> None:
         image = np.maximum(tifffile.imread(cell.raw), 1)
         inside = np.zeros(SHAPE, np.uint8)
         inside[:, 12:, 10:] = 1
         np.save(tmp_path / "padded.npy", image * inside)
         np.save(tmp_path / "inside.npy", inside)
         source = str(tmp_path / "padded.npy")
-        with pytest.warns(
-            PaddingWarning, match=r"padded\.npy: \d\d% of the voxels looked at are padding .* --mask nonzero"
-        ):
-            run(source, tmp_path / "all", FAST, voxel_size=16)
+        told = r"padded\.npy: \d\d% of the voxels looked at are padding .* \(--mask everywhere maps it, too\)"
+        with pytest.warns(PaddingWarning, match=told):
+            run(source, tmp_path / "without", FAST, voxel_size=16)
         with warnings.catch_warnings(action="error"):
             run(source, tmp_path / "file", FAST, voxel_size=16, mask=str(tmp_path / "inside.npy"))
             run(source, tmp_path / "nonzero", FAST, voxel_size=16, mask="nonzero")
+            run(source, tmp_path / "all", FAST, voxel_size=16, mask="everywhere")
         assert (labels(tmp_path / "all", 3) != 0).all()
-        np.testing.assert_array_equal(labels(tmp_path / "nonzero", 3), labels(tmp_path / "file", 3))
-        np.testing.assert_array_equal(labels(tmp_path / "nonzero", 3) != 0, inside != 0)
-        again = Run.reopen(tmp_path / "nonzero")
+        np.testing.assert_array_equal(labels(tmp_path / "file", 3) != 0, inside != 0)
+        for out in ("nonzero", "without"):
+            np.testing.assert_array_equal(labels(tmp_path / out, 3), labels(tmp_path / "file", 3))
+        again = Run.reopen(tmp_path / "without")
         assert again.first.mask is not None
         assert again.first.mask.identity() == again.folder.record["inputs"][0]["mask_identity"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from vemosaic.models.settings import ModelSettings
 
 
+EVERYWHERE = "everywhere"
 NONZERO = "nonzero"
-"""Instead of a mask: all of the volume but padding."""
+"""Instead of the path of a mask: all of the volume, or all but padding."""
 
-NOTED = 0.01
-"""Share of padding that is worth a note."""
+MUCH = 0.05
+"""Share of padding from which on it is left out where nobody says what to do: less takes no words or clusters."""
 
 
 class AnisotropyWarning(UserWarning):
@@ -34,7 +35,7 @@ class AnisotropyWarning(UserWarning):
 
 
 class PaddingWarning(UserWarning):
-    """Padding that is mapped like tissue."""
+    """Padding that is left out."""
 
 
 @dataclass(frozen=True)
@@ -106,29 +107,35 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
     working = at_voxel_size(volume, working_voxel_size)
     working.known_voxel_size()
     mask = None
-    if request.mask == NONZERO:
-        mask = Volume(ImageMask(working), working.voxel_size, working.translation, request.source, NONZERO)
-    elif request.mask is not None:
+    if request.mask not in (None, EVERYWHERE, NONZERO):
         inside = open_reference([f"mask={request.mask}"], working, source=volume)
         mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
-    return OpenedInput(request, volume, working, mask)
+    opened = OpenedInput(request, volume, working, mask)
+    return replace(opened, mask=_image_mask(opened)) if request.mask == NONZERO else opened
 
 
-def note_padding(opened: OpenedInput) -> None:
-    """Warn where a volume has padding and no mask.
+def without_padding(opened: OpenedInput) -> OpenedInput:
+    """Leave the padding out of a volume that has much of it, unless there is a mask, or all was asked for.
+
+    Returns
+    -------
+    OpenedInput
+        With the mask `NONZERO`, or as it was.
 
     Warns
     -----
     PaddingWarning
-        With the share of the voxels looked at that are padding, and what to do.
+        Where padding is left out, with its share of the voxels looked at.
     """
-    if opened.mask is None and (share := padded_share(opened.working)) > NOTED:
-        warnings.warn(
-            f"{opened.request.source}: {share:.0%} of the voxels looked at are padding (zeros) and will be mapped like "
-            f"tissue; leave it out with --mask {NONZERO}",
-            PaddingWarning,
-            stacklevel=2,
-        )
+    if opened.request.mask is not None or (share := padded_share(opened.working)) < MUCH:
+        return opened
+    warnings.warn(
+        f"{opened.request.source}: {share:.0%} of the voxels looked at are padding (zeros); it is left out, and 0 in "
+        f"the map (--mask {EVERYWHERE} maps it, too)",
+        PaddingWarning,
+        stacklevel=2,
+    )
+    return replace(opened, request=replace(opened.request, mask=NONZERO), mask=_image_mask(opened))
 
 
 def suited_to(inputs: Sequence[OpenedInput], model: ModelSettings) -> ModelSettings:
@@ -179,6 +186,11 @@ def _of_voxels(opened: OpenedInput, *, flat: bool) -> str | None:
 
 def _voxels(opened: OpenedInput) -> str:
     return f"{' x '.join(f'{s:.3g}' for s in opened.working.known_voxel_size())} nm"
+
+
+def _image_mask(opened: OpenedInput) -> Volume:
+    working = opened.working
+    return Volume(ImageMask(working), working.voxel_size, working.translation, opened.request.source, NONZERO)
 
 
 @dataclass(frozen=True)

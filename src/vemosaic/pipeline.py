@@ -31,7 +31,7 @@ from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample
 from vemosaic.errors import SettingsError
 from vemosaic.fitting import fit_typical
-from vemosaic.inputs import Input, ReferenceInput, note_padding, open_input, suited_to
+from vemosaic.inputs import Input, ReferenceInput, open_input, suited_to, without_padding
 from vemosaic.memory import fit_budget
 from vemosaic.models.model import Model, load_model, measure
 from vemosaic.report import write_report
@@ -324,8 +324,7 @@ def run(
     )
     if reference:
         reference.open(opened)
-    if ranks.is_first:
-        note_padding(opened)
+    opened = without_padding(opened)
     if model:
         adopted = load_model(model)
         adopted.check(opened.working)

@@ -213,13 +213,13 @@ def train(
     from vemosaic.blocks.events import ignore
     from vemosaic.blocks.lock import claim
     from vemosaic.distributed import join
-    from vemosaic.inputs import NONZERO, Input, note_padding, open_input, suited_to
+    from vemosaic.inputs import EVERYWHERE, NONZERO, Input, open_input, suited_to, without_padding
     from vemosaic.pipeline import Run
     from vemosaic.run_folder import RunFolder
     from vemosaic.settings import choose_device
 
     out = out or default_out(volumes[0])
-    if learning.mask not in (None, NONZERO) and len(volumes) > 1:
+    if learning.mask not in (None, EVERYWHERE, NONZERO) and len(volumes) > 1:
         raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
     settings = learning.settings(preset)
     RunFolder(out)
@@ -236,10 +236,8 @@ def train(
         for volume in volumes
     ]
     with listening(quiet) as listen:
-        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
+        inputs = [without_padding(open_input(request, settings.working_voxel_size)) for request in requests]
         settings = settings.model_copy(update={"model": suited_to(inputs, settings.model)})
-        for opened in inputs if ranks.is_first else ():
-            note_padding(opened)
         if not ranks.is_first:
             Run(RunFolder(out), settings, inputs, device, ignore).follow(ranks)
         with claim(out):

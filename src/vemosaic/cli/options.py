@@ -28,7 +28,9 @@ Channel = Annotated[int | None, typer.Option(help="Channel of a volume that has 
 MissingChunks = Annotated[str, typer.Option(help="'error', or 'fill' where absent chunks stand for the fill value.")]
 Mask = Annotated[
     str | None,
-    typer.Option(help="A mask of the volume: learn and map only where it is not zero. 'nonzero': all but padding."),
+    typer.Option(
+        help="A mask: learn and map only where it is not zero. Or 'nonzero': all but padding; 'everywhere': all."
+    ),
 ]
 References = Annotated[
     list[str] | None,
@@ -247,9 +249,9 @@ def local(path: str) -> str:
 
 def local_mask(mask: str | None) -> str | None:
     """Make the path of a mask absolute, as `local` does; what stands for one stays."""
-    from vemosaic.inputs import NONZERO
+    from vemosaic.inputs import EVERYWHERE, NONZERO
 
-    return mask if mask in (None, NONZERO) else local(mask)
+    return mask if mask in (None, EVERYWHERE, NONZERO) else local(mask)
 
 
 def local_reference(spec: str) -> str:
