@@ -30,7 +30,7 @@ import numpy as np
 
 from ablation.cells import Cells
 from ablation.clusterers import CLUSTERERS, clusterer, labels
-from ablation.features import HAND_MADE, LEARNED, TWO_LEVELS, Feature, described, feature
+from ablation.features import HAND_MADE, IDEAS, LEARNED, LEVELS, Feature, described, feature
 from ablation.journal import Journal, Record
 from ablation.pictures import save_picture
 from ablation.scenes import VOLUMES, Scene, open_scene
@@ -232,7 +232,7 @@ def recorded(path: Path) -> list[Record]:
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    everything = [*HAND_MADE, *LEARNED, TWO_LEVELS]
+    everything = [*HAND_MADE, *LEARNED, *IDEAS, *LEVELS]
     parser.add_argument("--volumes", nargs="+", choices=[*VOLUMES], default=["epfl15", "epfl10", "vnc16", "phantom"])
     parser.add_argument("--features", nargs="+", default=everything, help="learned ones as default@120000")
     parser.add_argument("--treatments", nargs="+", default=["none", *TREATMENTS], help="joined as in smooth2+words")

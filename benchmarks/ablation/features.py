@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from ablation.cells import Cells, Layout, Vectors
+from ablation.dense_views import DenseViews
 from ablation.filters import FilterBank, Intensity, Patches
+from ablation.ideas import Equivariance, Idea, MaskedCentre, TrainedOtherwise
+from ablation.levels import LevelsTogether
+from ablation.prototypes import Prototypes
 from ablation.trained import Trained, TwoLevels, Workshop
 from vemosaic.blocks.grid import Unit
 from vemosaic.errors import SettingsError
@@ -63,8 +68,23 @@ LEARNED: dict[str, ModelSettings] = {
 }
 """Presets, and ideas: each is the default preset but for what its name says."""
 
-TWO_LEVELS = "two-levels"
-"""The default preset, which sees each voxel at twice its size as well."""
+IDEAS: dict[str, tuple[ModelSettings, Idea]] = {
+    "dense-views": (LEARNED["batch32"], DenseViews()),
+    "dense-views-five": (changed(optimiser={"batch": 16}), DenseViews(views=5)),
+    "prototypes": (DEFAULT, Prototypes()),
+    "prototypes-added": (DEFAULT, Prototypes(multi_similarity=1.0)),
+    "masked-centre": (DEFAULT, MaskedCentre()),
+    "equivariance": (DEFAULT, Equivariance()),
+}
+"""Ideas that change more than a setting."""
+
+LEVELS: dict[str, Callable[[ModelSettings, int, Workshop], Trained]] = {
+    "two-levels": TwoLevels,
+    "two-levels-together": LevelsTogether,
+    "two-levels-apart": partial(LevelsTogether, joined="apart"),
+    "two-levels-added": partial(LevelsTogether, joined="added"),
+}
+"""The default preset, which sees each voxel at twice its size as well: trained on its own size only, or on both."""
 
 
 def feature(name: str, workshop: Workshop) -> Feature:
@@ -73,7 +93,8 @@ def feature(name: str, workshop: Workshop) -> Feature:
     Parameters
     ----------
     name
-        One of `HAND_MADE` or `LEARNED`, or `TWO_LEVELS`. The budget may follow what is learned: ``han2022@6000``.
+        One of `HAND_MADE`, `LEARNED`, `IDEAS` or `LEVELS`. The budget may follow what is learned:
+        ``han2022@6000``.
     workshop
         How models are trained, and where they are kept.
 
@@ -85,12 +106,15 @@ def feature(name: str, workshop: Workshop) -> Feature:
     kind, at, budget = name.partition("@")
     if name in HAND_MADE:
         return HAND_MADE[name]
-    if kind in (*LEARNED, TWO_LEVELS) and (budget.isdecimal() or not at):
+    if kind in (*LEARNED, *IDEAS, *LEVELS) and (budget.isdecimal() or not at):
         anchors = int(budget) if at else workshop.anchors
-        if kind == TWO_LEVELS:
-            return TwoLevels(DEFAULT, anchors, workshop)
+        if kind in LEVELS:
+            return LEVELS[kind](DEFAULT, anchors, workshop)
+        if kind in IDEAS:
+            settings, idea = IDEAS[kind]
+            return TrainedOtherwise(settings, anchors, workshop, idea)
         return Trained(LEARNED[kind], anchors, workshop)
-    known = ", ".join([*HAND_MADE, *LEARNED, TWO_LEVELS])
+    known = ", ".join([*HAND_MADE, *LEARNED, *IDEAS, *LEVELS])
     raise SettingsError("--features", f"there is no {name!r}", f"choose from {known}, or give a budget as default@6000")
 
 

@@ -92,14 +92,15 @@ class Trained:
         path = self._path("model", volume, seed).with_suffix(".safetensors")
         if not path.exists():
             begun = time.monotonic()
-            device = self.workshop.device
-            model = train(
-                volume, settings=self.settings.suited_to(volume), anchors=self.anchors, seed=seed, device=device
-            )
+            model = self.trained(volume, self.settings.suited_to(volume), seed)
             model.card["seconds"] = round(time.monotonic() - begun, 1)
             self.workshop.folder.mkdir(parents=True, exist_ok=True)
             model.save(path)
         return load_model(path, choose_device(self.workshop.device))
+
+    def trained(self, volume: Volume, settings: ModelSettings, seed: int) -> Model:
+        """Train a model."""
+        return train(volume, settings=settings, anchors=self.anchors, seed=seed, device=self.workshop.device)
 
     def describe(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
         """Yield ``(Z, Y, X, C)`` for each box."""
@@ -141,6 +142,10 @@ class TwoLevels(Trained):
         """Return the model that one level has."""
         return Trained(self.settings, self.anchors, self.workshop).model(volume, seed)
 
+    def coarse_model(self, volume: Volume, seed: int) -> Model:
+        """Return the model that describes the volume at twice its voxel size: the same."""
+        return self.model(volume, seed)
+
     def describe(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
         """Yield ``(Z, Y, X, 2 C)`` for each box."""
         levels = super().describe(volume, boxes, seed), self._interpolated(volume, boxes, seed)
@@ -149,10 +154,8 @@ class TwoLevels(Trained):
 
     def _interpolated(self, volume: Volume, boxes: Sequence[Unit], seed: int) -> Iterator[Vectors]:
         """Yield what the encoder sees in the volume at twice its voxel size, for the same boxes."""
-        coarse = at_voxel_size(volume, 2 * min(volume.known_voxel_size()))
-        sizes = zip(coarse.known_voxel_size(), volume.known_voxel_size(), strict=True)
-        factors = [round(after / before) for after, before in sizes]
-        embedder = Embedder.of(self.model(volume, seed), coarse)
+        coarse, factors = coarser(volume)
+        embedder = Embedder.of(self.coarse_model(volume, seed), coarse)
         for box in boxes:
             low = [o // f - 1 for o, f in zip(box.origin, factors, strict=True)]
             high = [-(-(o + n) // f) + 1 for o, n, f in zip(box.origin, box.shape, factors, strict=True)]
@@ -163,3 +166,10 @@ class TwoLevels(Trained):
                 slice(o - f * a, o - f * a + n) for o, a, f, n in zip(box.origin, low, factors, box.shape, strict=True)
             ]
             yield fine[0].permute(1, 2, 3, 0)[tuple(inside)].numpy()
+
+
+def coarser(volume: Volume) -> tuple[Volume, list[int]]:
+    """Average a volume to twice its smallest voxel size; return it, and how many voxels of each axis make one of it."""
+    coarse = at_voxel_size(volume, 2 * min(volume.known_voxel_size()))
+    sizes = zip(coarse.known_voxel_size(), volume.known_voxel_size(), strict=True)
+    return coarse, [round(after / before) for after, before in sizes]
