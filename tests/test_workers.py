@@ -29,7 +29,7 @@ from vemosaic.verifying import verify
 
 SHAPE = (10, 210, 400)  # 1 x 2 x 3 shards
 SHARDS = 6
-SETTINGS = Settings(model=MODEL, anchors=32, clusters=(3, 4), words=8, smoothing=1.0)
+SETTINGS = Settings(model=MODEL, anchors=32, clusters=(3, 4), words=8, vocabularies=1, smoothing=1.0)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -127,7 +127,10 @@ def without_padding(opened: OpenedInput) -> OpenedInput:
     PaddingWarning
         Where padding is left out, with its share of the voxels looked at.
     """
-    if opened.request.mask is not None or (share := padded_share(opened.working)) < MUCH:
+    if opened.request.mask is not None:
+        return opened
+    share = padded_share(opened.working)
+    if not MUCH <= share < 1:  # there is nothing but zeros: what measures the intensities will say so
         return opened
     warnings.warn(
         f"{opened.request.source}: {share:.0%} of the voxels looked at are padding (zeros); it is left out, and 0 in "

@@ -40,7 +40,7 @@ def draw_cells(folder: Path) -> Path:
 def quick_methods() -> Iterator[pytest.MonkeyPatch]:
     """Tiny networks where the preset allows it, batches of 4 or 8, small samples."""
     with made_quick() as patch:
-        patch.setitem(PRESETS, "default", Settings(model=MODEL, words=4, smoothing=1.0))
+        patch.setitem(PRESETS, "default", Settings(model=MODEL, words=4, vocabularies=1, smoothing=1.0))
         for name in ("han2022", "cihs"):
             model = PRESETS[name].model
             small = model.model_copy(update={"optimiser": model.optimiser.model_copy(update={"batch": 4})})
