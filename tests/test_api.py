@@ -22,7 +22,7 @@ from vemosaic.blocks.events import Event, StageStarted
 from vemosaic.datasets.phantom import Phantom
 from vemosaic.embedding import Embedder
 from vemosaic.errors import ReferenceMaskError, SettingsError, VolumeError
-from vemosaic.inputs import Input, open_input
+from vemosaic.inputs import Input, PaddingWarning, open_input
 from vemosaic.models.model import Model
 from vemosaic.pipeline import Run
 from vemosaic.settings import Settings
@@ -99,6 +99,17 @@ def test_cluster_is_the_map_of_a_run(cell: Phantom, model: Model, mapped: Run) -
     for k, whole in zip((3, 4), maps, strict=True):
         stored = vemosaic.open_labels(mapped.folder.segmentation, k).volume.array
         np.testing.assert_array_equal(whole, stored[:, :, :])
+
+
+def test_padding_is_left_out_as_in_a_run(cell: Phantom, model: Model) -> None:
+    padded = np.pad(np.maximum(cell.raw, 1), ((0, 0), (10, 0), (12, 0)))
+    inside = np.pad(np.ones(cell.raw.shape, np.uint8), ((0, 0), (10, 0), (12, 0)))
+    with pytest.warns(PaddingWarning, match=r'padding \(zeros\); .* \(mask="everywhere" maps it, too\)'):
+        found = vemosaic.cluster(padded, model, 3, voxel_size=16, words=8)
+    np.testing.assert_array_equal(found != 0, inside != 0)
+    for mask in (inside, "nonzero"):
+        np.testing.assert_array_equal(vemosaic.cluster(padded, model, 3, voxel_size=16, words=8, mask=mask), found)
+    assert vemosaic.cluster(padded, model, 3, voxel_size=16, words=8, mask="everywhere").all()
 
 
 def test_every_cluster_is_found_and_the_first_is_the_darkest(

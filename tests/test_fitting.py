@@ -134,5 +134,5 @@ class TestTypical:
         assert all(index <= 1 for index in found.agreement.values())
 
     def test_of_a_stream_the_clusters_can_follow(self, embedder: Embedder, volume: Volume) -> None:
-        found = fit_typical(embedder, volume, settings(vocabularies=2, fit="stream"))
+        found = fit_typical(embedder, volume, settings(vocabularies=3, fit="stream"))
         assert all(isinstance(clusters, Streamable) for clusters in found.clusterings)

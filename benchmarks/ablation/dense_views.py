@@ -17,6 +17,7 @@ from vemosaic.patches.grids import Grids
 POINTS = 16  # of a patch along each axis
 STRIDE = 2  # grid points between neighbouring outputs of the encoder
 APART = 3  # outputs between those that are compared: neighbours see the same
+SAME_PLACE = 2.0  # voxels within which two outputs are positives, as positives and anchors of the preset are
 
 
 class RegionSampling(Sampling):
@@ -78,7 +79,7 @@ class DenseViews(Idea):
         compared = vae.encoder.branch.mean(features[:, :, ::APART, ::APART, ::APART])  # (B R, d_MS, ...)
         outputs = compared.flatten(2).transpose(1, 2).unflatten(0, regions.shape[:2])  # (B, R, P, d_MS)
         where = drawn.batch.centres.unflatten(1, outputs.shape[1:3])
-        terms["multi_similarity"] = dense_multi_similarity(outputs, where, 2.0, objective)
+        terms["multi_similarity"] = dense_multi_similarity(outputs, where, SAME_PLACE, objective)
         return weighed(terms, objective)
 
 

@@ -55,7 +55,7 @@ class Drawn:
 class Idea:
     """The preset's own objective, of which an idea changes a part.
 
-    Only for the networks of the default preset and the multi-similarity objective, in one process.
+    Only for the networks of the default preset and the multi-similarity objective, in one process, in float32.
     """
 
     def about(self) -> dict[str, Any]:

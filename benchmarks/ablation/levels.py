@@ -165,7 +165,9 @@ class LevelsTogether(TwoLevels):
 def train_together(
     volume: Volume, settings: ModelSettings, joined: Joined, anchors: int, seed: int, device: torch.device
 ) -> list[Model]:
-    """Train the encoder of both levels, or that of each: `vemosaic.training.train`, with twins.
+    """Train the encoder of both levels, or that of each, as `vemosaic.training.train` does, with twins.
+
+    A loop of its own: other latent noise for the same seed, and no clipped gradients, which the default preset has not.
 
     Returns
     -------

@@ -27,6 +27,7 @@ from vemosaic.errors import SettingsError, VolumeError
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.evaluation.reference import reference_from_arrays
 from vemosaic.fitting import fit_typical
+from vemosaic.inputs import EVERYWHERE, NONZERO, image_mask, is_mask, padding_mask
 from vemosaic.models.model import Model, measure
 from vemosaic.models.settings import ModelSettings
 from vemosaic.scoring import largest_label
@@ -75,7 +76,8 @@ def train(
     voxel_size
         In nm, one number or three (z, y, x), for what does not state its own: arrays always.
     masks
-        For each volume, on the same voxels: non-zero where to learn; None for everywhere.
+        For each volume, on the same voxels: non-zero where to learn. ``"nonzero"``: all but padding, that is zeros
+        around the image; ``"everywhere"``: all; None: all but padding where there is much.
     anchors
         Training budget in anchors, over all volumes; the device's default where None.
     settings
@@ -191,7 +193,8 @@ def cluster(
     box
         What to map, as three slices along z, y, x; clusters are found in the whole volume all the same.
     mask
-        On the same voxels: where it is zero nothing is drawn, and the map is 0.
+        On the same voxels: where it is zero nothing is drawn, and the map is 0. ``"nonzero"``, ``"everywhere"`` and
+        None as in `train`.
     words, vocabularies, dimensions, smoothing, fit, clusterer, seed
         As in `Settings`.
     listen
@@ -320,7 +323,9 @@ def _opened(source: Source, voxel_size: VoxelSize | None) -> Volume:
 
 def _opened_mask(mask: Source | None, volume: Volume) -> Volume | None:
     if mask is None:
-        return None
+        return padding_mask(volume, f'mask="{EVERYWHERE}"')
+    if isinstance(mask, str) and not is_mask(mask):
+        return image_mask(volume) if mask == NONZERO else None
     opened = mask if isinstance(mask, Volume) else open_volume(mask, labels=True)
     if opened.shape != volume.shape:
         raise VolumeError(

@@ -124,15 +124,12 @@ class Ranks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Part; with GPUs, not after an error: that would wait for the others, and the process is about to end anyway.
-
-        Between CPUs a process that ends without having parted is now and then aborted by gloo's own threads (SIGABRT).
-        """
+        """Part; after an error the process is about to end, which parts it from the others soonest."""
         if self.count == 1:
             return
-        if error is None or dist.get_backend() == "gloo":
+        if error is None:
             dist.destroy_process_group()
-        if isinstance(error, dist.DistError) or (kind is RuntimeError and "gloo" in str(error).lower()):
+        elif isinstance(error, dist.DistError) or (kind is RuntimeError and "gloo" in str(error).lower()):
             raise VemosaicError(
                 f"process {self.rank} of {self.count}",
                 "has lost the others",

@@ -56,7 +56,8 @@ def fit_typical(
     Parameters
     ----------
     embedder
-        Trained for, or at least fit to, this volume; without words, its smoothing is not looked at.
+        Trained for, or at least fit to, this volume; without words. The smoothing of the settings takes the place of
+        its own.
     volume
         On the working lattice.
     settings
@@ -72,10 +73,8 @@ def fit_typical(
     VemosaicError
         If the mask holds no voxel, or there are fewer different voxels than words or clusters.
     """
-    seeds = [settings.seed]
-    if settings.words:
-        others = np.random.default_rng([settings.seed, 6]).integers(2**31, size=settings.vocabularies - 1)
-        seeds += others.tolist()
+    others = np.random.default_rng([settings.seed, 6]).integers(2**31, size=settings.trials - 1)
+    seeds = [settings.seed, *others.tolist()]
     described = describe_sample(
         replace(embedder, smoothing=settings.smoothing),
         volume,

@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 
 EVERYWHERE = "everywhere"
-NONZERO = "nonzero"
-"""Instead of the path of a mask: all of the volume, or all but padding."""
+"""Instead of the path of a mask: all of the volume."""
 
-MUCH = 0.05
+NONZERO = "nonzero"
+"""Instead of the path of a mask: all of the volume but padding."""
+
+MUCH_PADDING = 0.05
 """Share of padding from which on it is left out where nobody says what to do: less takes no words or clusters."""
 
 
@@ -107,38 +109,57 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
     working = at_voxel_size(volume, working_voxel_size)
     working.known_voxel_size()
     mask = None
-    if request.mask not in (None, EVERYWHERE, NONZERO):
+    if request.mask == NONZERO:
+        mask = image_mask(working)
+    elif request.mask and is_mask(request.mask):
         inside = open_reference([f"mask={request.mask}"], working, source=volume)
         mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
-    opened = OpenedInput(request, volume, working, mask)
-    return replace(opened, mask=_image_mask(opened)) if request.mask == NONZERO else opened
+    return OpenedInput(request, volume, working, mask)
 
 
-def without_padding(opened: OpenedInput) -> OpenedInput:
-    """Leave the padding out of a volume that has much of it, unless there is a mask, or all was asked for.
+def is_mask(given: str | None) -> bool:
+    """Tell whether a mask is given, and not a word that stands for one."""
+    return given not in (None, "", EVERYWHERE, NONZERO)
 
-    Returns
-    -------
-    OpenedInput
-        With the mask `NONZERO`, or as it was.
+
+def image_mask(volume: Volume) -> Volume:
+    """Return the mask of all but padding."""
+    return Volume(ImageMask(volume), volume.voxel_size, volume.translation, volume.source, NONZERO)
+
+
+def padding_mask(volume: Volume, to_keep: str) -> Volume | None:
+    """Return the mask of all but padding where there is much of it.
+
+    Parameters
+    ----------
+    volume
+        On the working lattice.
+    to_keep
+        How the user would keep it.
 
     Warns
     -----
     PaddingWarning
-        Where padding is left out, with its share of the voxels looked at.
+        Where there is a mask, with the share of padding in the voxels looked at.
     """
-    if opened.request.mask is not None:
-        return opened
-    share = padded_share(opened.working)
-    if not MUCH <= share < 1:  # there is nothing but zeros: what measures the intensities will say so
-        return opened
+    share = padded_share(volume)
+    if not MUCH_PADDING <= share < 1:  # of nothing but zeros, what measures the intensities will say so
+        return None
     warnings.warn(
-        f"{opened.request.source}: {share:.0%} of the voxels looked at are padding (zeros); it is left out, and 0 in "
-        f"the map (--mask {EVERYWHERE} maps it, too)",
+        f"{volume.source}: {share:.0%} of the voxels looked at are padding (zeros); it is left out, and 0 in the map "
+        f"({to_keep} maps it, too)",
         PaddingWarning,
-        stacklevel=2,
+        stacklevel=3,
     )
-    return replace(opened, request=replace(opened.request, mask=NONZERO), mask=_image_mask(opened))
+    return image_mask(volume)
+
+
+def without_padding(opened: OpenedInput) -> OpenedInput:
+    """Leave the padding out of a volume that has much of it, unless there is a mask, or all was asked for."""
+    if opened.request.mask:
+        return opened
+    mask = padding_mask(opened.working, f"--mask {EVERYWHERE}")
+    return replace(opened, request=replace(opened.request, mask=NONZERO), mask=mask) if mask else opened
 
 
 def suited_to(inputs: Sequence[OpenedInput], model: ModelSettings) -> ModelSettings:
@@ -189,11 +210,6 @@ def _of_voxels(opened: OpenedInput, *, flat: bool) -> str | None:
 
 def _voxels(opened: OpenedInput) -> str:
     return f"{' x '.join(f'{s:.3g}' for s in opened.working.known_voxel_size())} nm"
-
-
-def _image_mask(opened: OpenedInput) -> Volume:
-    working = opened.working
-    return Volume(ImageMask(working), working.voxel_size, working.translation, opened.request.source, NONZERO)
 
 
 @dataclass(frozen=True)

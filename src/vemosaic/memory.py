@@ -108,7 +108,7 @@ def project(
     reading, writing = 2 + ahead.read_ahead, 1 + ahead.write_behind
     cells = CELLS * (CELL + 2 * reach) ** 3 * semantic * FLOAT
     sample = SAMPLE * (settings.words * (FLOAT + 2 * 8) + (semantic + 3 * described) * 8)
-    sample += SAMPLE * settings.vocabularies * (FLOAT * described + len(settings.clusters))
+    sample += SAMPLE * settings.trials * (FLOAT * described + len(settings.clusters))
     streamed = voxels * described * FLOAT * 2 if settings.fit == "stream" else 0
     pool = min(POOL_BYTES, 2 * FLOAT * math.prod(n + 2 * halo for n in shape)) * 9 // 8  # and what is read ahead
     mapping = base + embedding + reading * read + writing * voxels * len(settings.clusters)

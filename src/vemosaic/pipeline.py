@@ -273,7 +273,8 @@ def run(
     voxel_size, channel
         What the file does not say: voxel size in nm (one number, or z, y, x) and channel.
     mask
-        A mask of the volume, non-zero where to learn and to map.
+        A mask of the volume, non-zero where to learn and to map. ``"nonzero"``: all but padding, that is zeros around
+        the image; ``"everywhere"``: all; None: all but padding where there is much, with a warning.
     reference
         A reference segmentation, for scores; see `vemosaic.evaluation.open_reference`.
     missing_chunks

@@ -70,6 +70,18 @@ class Settings(BaseModel):
             raise PydanticCustomError("words", "Input should be 0, or 2 to 255")
         return words
 
+    @field_validator("vocabularies")
+    @classmethod
+    def _two_agree_alike(cls, vocabularies: int) -> int:
+        if vocabularies == 2:
+            raise PydanticCustomError("vocabularies", "Input should be 1, or 3 to 99")
+        return vocabularies
+
+    @property
+    def trials(self) -> int:
+        """How often words and clusters are found."""
+        return self.vocabularies if self.words else 1
+
     @model_validator(mode="after")
     def _clusterer_fits(self) -> Self:
         """Raise a `SettingsError`, which pydantic passes on as it is: no single field is at fault."""

@@ -171,7 +171,7 @@ class ShardStages(RunState):
     def _fit_mark(self) -> str:
         return fingerprint(
             "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
-            self.settings.words, self.settings.vocabularies, self.settings.dimensions, self.settings.smoothing,
+            self.settings.words, self.settings.trials, self.settings.dimensions, self.settings.smoothing,
             self.settings.seed, self.settings.clusterer,
         )  # fmt: skip
 

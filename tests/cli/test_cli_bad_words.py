@@ -38,6 +38,8 @@ from small_runs import SHAPE, Cell, hashes, record
         ("--words=-1", "--words: -1 will not do"),
         ("--words 1", "--words"),
         ("--words 300", "--words: 300 will not do"),
+        ("--vocabularies 0", "--vocabularies: 0 will not do"),
+        ("--vocabularies 2", "--vocabularies"),
         ("--smoothing=-1", "--smoothing"),
         ("--smoothing nan", "--smoothing"),
         ("--seed=-1", "--seed: -1 will not do"),

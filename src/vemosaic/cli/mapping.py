@@ -213,13 +213,13 @@ def train(
     from vemosaic.blocks.events import ignore
     from vemosaic.blocks.lock import claim
     from vemosaic.distributed import join
-    from vemosaic.inputs import EVERYWHERE, NONZERO, Input, open_input, suited_to, without_padding
+    from vemosaic.inputs import Input, is_mask, open_input, suited_to, without_padding
     from vemosaic.pipeline import Run
     from vemosaic.run_folder import RunFolder
     from vemosaic.settings import choose_device
 
     out = out or default_out(volumes[0])
-    if learning.mask not in (None, EVERYWHERE, NONZERO) and len(volumes) > 1:
+    if is_mask(learning.mask) and len(volumes) > 1:
         raise SettingsError("--mask", "is given for several volumes", "train on one volume, or leave the mask out")
     settings = learning.settings(preset)
     RunFolder(out)
@@ -274,8 +274,14 @@ def cluster(
     quiet: Quiet = False,
 ) -> None:
     """Map a trained run anew with other numbers of clusters; what is not given stays as the run had it."""
-    described = {"words": words, "vocabularies": vocabularies, "smoothing": smoothing}
-    given = described | {"fit": fit, "clusterer": clusterer, "clusters": clusters and parse_clusters(clusters)}
+    given = {
+        "clusters": clusters and parse_clusters(clusters),
+        "words": words,
+        "vocabularies": vocabularies,
+        "smoothing": smoothing,
+        "fit": fit,
+        "clusterer": clusterer,
+    }
     changes = {n: v for n, v in given.items() if v is not None}
     with working_on(folder, carrying, quiet, **changes) as job:
         job.check_reference()

@@ -249,9 +249,9 @@ def local(path: str) -> str:
 
 def local_mask(mask: str | None) -> str | None:
     """Make the path of a mask absolute, as `local` does; what stands for one stays."""
-    from vemosaic.inputs import EVERYWHERE, NONZERO
+    from vemosaic.inputs import is_mask
 
-    return mask if mask in (None, EVERYWHERE, NONZERO) else local(mask)
+    return local(mask) if mask and is_mask(mask) else mask or None
 
 
 def local_reference(spec: str) -> str:

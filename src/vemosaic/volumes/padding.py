@@ -36,6 +36,8 @@ def padding(voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 class ImageMask:
     """Where a volume has an image, as a lazy array: 0 in padding, 1 elsewhere.
 
+    At the border, where patches see the volume mirrored, so does this: zeros that are 5 voxels wide there are padding.
+
     Attributes
     ----------
     volume
