@@ -19,7 +19,7 @@ from small_runs import hold_a_small_vote
 from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
 from vemosaic.clustering import Streamable, agreement, assign
 from vemosaic.embedding import Embedder
-from vemosaic.embedding_sample import describe_sample
+from vemosaic.embedding_sample import EmbeddingSample, describe_sample
 from vemosaic.fitting import fit_clusters, fit_typical
 from vemosaic.models.settings import Architecture
 from vemosaic.settings import Settings
@@ -61,6 +61,21 @@ def shared(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
     return mutual / sqrt(entropies[0] * entropies[1]) if min(entropies) > 0 else 0.0
 
 
+def tried(
+    embedder: Embedder, volume: Volume, seed: int
+) -> tuple[list[tuple[Embedder, EmbeddingSample]], npt.NDArray[np.float64]]:
+    """Four vocabularies, one after the other, and how far the clusters of each agree with the others', ``(k, 4)``."""
+    seeds = [seed, *np.random.default_rng([seed, 6]).integers(2**31, size=3).tolist()]
+    smooth = Embedder(embedder.model, PLAIN, smoothing=1.0)
+    tries = list(describe_sample(smooth, volume, seeds, words=6, dimensions=3))
+    labels = [
+        assign(torch.from_numpy(sample.embedding), fit_clusters(sample, KS, seed))
+        for seed, (_, sample) in zip(seeds, tries, strict=True)
+    ]
+    alike = [agreement([found[i].numpy() for found in labels]) for i in range(len(KS))]
+    return tries, np.array(alike)
+
+
 class TestAgreement:
     """How far clusterings agree with each other."""
 
@@ -86,24 +101,22 @@ class TestTypical:
     """The vocabulary whose clusters agree best with the others'."""
 
     def test_is_the_one_that_agrees_best(self, embedder: Embedder, volume: Volume) -> None:
-        chosen = fit_typical(embedder, volume, settings(vocabularies=4, seed=3))
-        tries = []
-        seeds = [3, *np.random.default_rng([3, 6]).integers(2**31, size=3).tolist()]
-        smooth = Embedder(embedder.model, PLAIN, smoothing=1.0)
-        for seed, (found, sample) in zip(
-            seeds, describe_sample(smooth, volume, seeds, words=6, dimensions=3), strict=True
-        ):
-            labels = assign(torch.from_numpy(sample.embedding), fit_clusters(sample, KS, seed))
-            tries.append((found, sample, [each.numpy() for each in labels]))
-        alike = np.array([agreement([labels[i] for _, _, labels in tries]) for i in range(len(KS))])
-        assert len({*alike.mean(0)}) > 1, "the beginnings make no difference: the test shows nothing"
-        found, sample, _ = tries[alike.mean(0).argmax()]
+        for seed in range(1, 20):
+            tries, alike = tried(embedder, volume, seed)
+            best = int(alike.mean(0).argmax())
+            if best > 0:  # or the test would show nothing
+                break
+        found, sample = tries[best]
+        chosen = fit_typical(embedder, volume, settings(vocabularies=4, seed=seed))
+        assert best > 0
         assert found.words is not None
         assert chosen.embedder.words is not None
         np.testing.assert_array_equal(chosen.embedder.words.centres, found.words.centres)
         np.testing.assert_array_equal(chosen.sample.embedding, sample.embedding)
+        expected = assign(torch.from_numpy(sample.embedding), chosen.clusterings)
+        assert [int(labels.max()) for labels in expected] == list(KS)
         assert list(chosen.agreement) == list(KS)
-        np.testing.assert_allclose(list(chosen.agreement.values()), alike[:, alike.mean(0).argmax()])
+        np.testing.assert_allclose(list(chosen.agreement.values()), alike[:, best])
 
     def test_all_describe_the_same_voxels_and_the_first_is_that_of_one_alone(
         self, embedder: Embedder, volume: Volume
