@@ -49,10 +49,9 @@ class Tripled:
 
     def compute(self, unit: Unit, voxels: Bytes) -> Bytes:
         kind = self._trouble(unit)
-        if kind == "kill":
-            (self.run / "done-before").write_text("\n".join(self.recorded()))
         self._note("computed", unit)
         if kind == "kill" and self.computed().count(unit.name) <= self._often():
+            (self.run / "done-before").write_text("\n".join(self.recorded()))  # not again when it is computed anew
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "raise" and self.computed().count(unit.name) <= self._often():
             raise ConnectionError("the network is away")
