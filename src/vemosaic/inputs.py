@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -111,13 +111,13 @@ def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
     mask = None
     if request.mask == NONZERO:
         mask = image_mask(working)
-    elif request.mask and is_mask(request.mask):
+    elif is_mask(request.mask):
         inside = open_reference([f"mask={request.mask}"], working, source=volume)
         mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
     return OpenedInput(request, volume, working, mask)
 
 
-def is_mask(given: str | None) -> bool:
+def is_mask(given: str | None) -> TypeGuard[str]:
     """Tell whether a mask is given, and not a word that stands for one."""
     return given not in (None, "", EVERYWHERE, NONZERO)
 

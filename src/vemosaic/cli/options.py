@@ -251,7 +251,7 @@ def local_mask(mask: str | None) -> str | None:
     """Make the path of a mask absolute, as `local` does; what stands for one stays."""
     from vemosaic.inputs import is_mask
 
-    return local(mask) if mask and is_mask(mask) else mask or None
+    return local(mask) if is_mask(mask) else mask or None
 
 
 def local_reference(spec: str) -> str:
