@@ -16,6 +16,7 @@ from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.anisotropy import CUBIC, check_extent, lies_in_slices, relative_depth
 from vemosaic.volumes.intensity import padded_share
 from vemosaic.volumes.padding import ImageMask
+from vemosaic.volumes.resampling import WorkingSize
 from vemosaic.volumes.volume import Shape, Slices, Volume
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class OpenedInput:
         }  # fmt: skip
 
 
-def open_input(request: Input, working_voxel_size: float | None) -> OpenedInput:
+def open_input(request: Input, working_voxel_size: WorkingSize) -> OpenedInput:
     """Open a volume and its mask on the working lattice.
 
     Raises

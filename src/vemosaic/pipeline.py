@@ -320,16 +320,17 @@ def run(
     RunFolder(out)
     arithmetic(settings.precision, choose_device(device))
     check_clusterer(settings.clusterer)
+    adopted = load_model(model) if model else None
+    if adopted:
+        settings = settings.adopting(adopted)
     opened = open_input(
         Input(source, parse_voxel_size(voxel_size), channel, mask, missing_chunks), settings.working_voxel_size
     )
     if reference:
         reference.open(opened)
     opened = without_padding(opened)
-    if model:
-        adopted = load_model(model)
+    if adopted:
         adopted.check(opened.working)
-        settings = Settings.model_validate(settings.model_dump() | {"model": adopted.settings})
     else:
         settings = settings.model_copy(update={"model": suited_to([opened], settings.model)})
     if not ranks.is_first:

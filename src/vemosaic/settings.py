@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 from vemosaic.devices import Precision
 from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from vemosaic.models.model import Model
 
 
 class Settings(BaseModel):
@@ -58,8 +61,10 @@ class Settings(BaseModel):
         description="What the networks compute in, at training and at mapping: float32, or mixed precision with "
         "bfloat16; auto: the latter on a GPU that has it.",
     )
-    working_voxel_size: float | None = Field(
-        16.0, gt=0, description="Voxel size in nm to work at; None for the volume's own."
+    working_voxel_size: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        "auto",
+        description="Voxel size in nm to work at; None for the volume's own; auto: that of a trained model that is "
+        "given, else 16.",
     )
     seed: int = Field(1, ge=0, description="Of weights, patches and clustering.")
 
@@ -81,6 +86,20 @@ class Settings(BaseModel):
     def trials(self) -> int:
         """How often words and clusters are found."""
         return self.vocabularies if self.words else 1
+
+    def adopting(self, model: Model) -> Settings:
+        """Return these settings with a trained model's own, and with its voxel size where none was chosen.
+
+        Raises
+        ------
+        SettingsError
+            If something was chosen that does not go with the model's preset.
+        """
+        size = self.working_voxel_size
+        known = model.card.get("voxel_size_nm")
+        if size == "auto" and known:
+            size = min(known[0])
+        return Settings.model_validate(self.model_dump() | {"model": model.settings, "working_voxel_size": size})
 
     @model_validator(mode="after")
     def _clusterer_fits(self) -> Self:

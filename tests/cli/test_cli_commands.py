@@ -100,6 +100,16 @@ def test_train_on_two_volumes_then_run(command: Command, cell: Cell) -> None:
     assert labels(Path("mapped"), 3).shape == SHAPE
 
 
+def test_a_model_brings_its_voxel_size(command: Command, cell: Cell) -> None:
+    command("train", cell.raw, "--voxel-size", 16, "--working-voxel-size", 20, "--anchors", 16, "-o", "coarse")
+    mapped = run(command, cell, "--model", "coarse/model.safetensors", "-o", "mapped")
+    assert (mapped.code, "unlike" in mapped.err) == (0, False), mapped.err
+    assert record(Path("mapped"))["inputs"][0]["working"]["voxel_size"] == [20.0] * 3
+    chosen = run(command, cell, "--model", "coarse/model.safetensors", "--working-voxel-size", "native", "-o", "chosen")
+    assert "unlike the 20 x 20 x 20 nm of the model" not in chosen.err  # a quarter more or less is like
+    assert record(Path("chosen"))["inputs"][0]["working"]["voxel_size"] == [16.0] * 3
+
+
 def test_cluster_maps_anew(command: Command, copied: Path) -> None:
     model = (copied / "model.safetensors").read_bytes()
     ended = command("cluster", copied, "-k", 5)

@@ -21,6 +21,7 @@ from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
 from vemosaic.settings import choose_device
 from vemosaic.volumes import at_voxel_size, open_volume
+from vemosaic.volumes.resampling import WorkingSize
 
 BENCHMARKS: dict[str, Callable[[Conditions], dict[str, Any]]] = {
     "embed": bench_embed,
@@ -38,7 +39,7 @@ def measure(
     what: str,
     source: str | None = None,
     voxel_size: tuple[float, ...] | None = None,
-    working: float | None = None,
+    working: WorkingSize = None,
     seconds: float = 20.0,
     settings: ModelSettings | None = None,
     device: str = "cpu",

@@ -49,7 +49,7 @@ class Learning:
     width: Width = None
     latent: Latent = None
     anchors: Anchors = None
-    working_voxel_size: Working = "16"
+    working_voxel_size: Working = "auto"
     mask: Mask = None
     precision: Precision = "auto"
     seed: Seed = 1

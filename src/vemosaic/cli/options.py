@@ -14,6 +14,7 @@ from vemosaic.errors import SettingsError
 if TYPE_CHECKING:
     from vemosaic.blocks.executors import Executor
     from vemosaic.settings import Settings
+    from vemosaic.volumes.resampling import WorkingSize
 
 METHOD = "How the map is made"
 COMPUTING = "Where it is computed"
@@ -46,7 +47,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Working = Annotated[
     str,
     typer.Option(
-        help="Voxel size in nm at which textures are learnt and mapped, or 'native' for the volume's own.",
+        help="Voxel size in nm at which textures are learnt and mapped, or 'native' for the volume's own; "
+        "auto: that of --model, or 16.",
         rich_help_panel=METHOD,
     ),
 ]
@@ -229,16 +231,18 @@ def read_part(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def working_size(text: str) -> float | None:
+def working_size(text: str) -> WorkingSize:
     """Read a voxel size to work at; None for the volume's own."""
     if text == "native":
         return None
+    if text == "auto":
+        return "auto"
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise SettingsError("--working-voxel-size", f"{text!r} is not a size in nm", "write 16, or native")
+        raise SettingsError("--working-voxel-size", f"{text!r} is not a size in nm", "write 16, native or auto")
     return value
 
 

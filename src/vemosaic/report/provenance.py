@@ -93,7 +93,7 @@ def command(content: RunContent) -> str:
         return shlex.join(str(word) for word in recorded)
     words = ["vemosaic", "run", *(str(item.get("source", "")) for item in run["inputs"])]
     words += ["--out", content.folder.name]
-    words += ["--working-voxel-size", ",".join(f"{size:g}" for size in dict.fromkeys(content.voxel_size))]
+    words += ["--working-voxel-size", f"{min(content.voxel_size):g}"]
     words += ["--clusters", ",".join(str(k) for k in content.clusterings)]
     words += [word for name in ("preset", "seed") if name in run for word in (f"--{name}", str(run[name]))]
     words += [word for reference in run.get("reference") or [] for word in ("--reference", str(reference))]

@@ -27,6 +27,7 @@ from vemosaic.evaluation.protocols import Protocol
 from vemosaic.inputs import Input, OpenedInput, ReferenceInput, open_input
 from vemosaic.reproduce.plan import Plan, Selection
 from vemosaic.volumes import open_volume
+from vemosaic.volumes.resampling import WorkingSize
 from vemosaic.volumes.volume import Shape
 
 
@@ -62,7 +63,7 @@ class Cell:
         """The mask of the whole cell."""
         return cell_file(self.folder, self.name, CELL_SUFFIX)
 
-    def open(self, working_voxel_size: float | None) -> OpenedInput:
+    def open(self, working_voxel_size: WorkingSize) -> OpenedInput:
         """Open it on the working lattice; BetaSeg's voxels are known, whatever the files say."""
         return open_input(Input(str(self.source), (VOXEL_SIZE,) * 3), working_voxel_size)
 

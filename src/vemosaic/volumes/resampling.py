@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from vemosaic.errors import SettingsError
 from vemosaic.volumes.volume import LazyArray, Shape, Slices, Triple, Volume
+
+WorkingSize = float | Literal["auto"] | None
+"""Voxel size to work at: in nm, one that is chosen, or the volume's own."""
+
+WORKING = 16.0
+"""Voxel size in nm that is chosen."""
 
 SAME = 0.01  # sizes this close are one size
 NEAR = 0.05  # a level this close to the target is taken as it is
@@ -93,7 +99,7 @@ def _along(values: npt.NDArray[np.float64], axis: int) -> npt.NDArray[np.float64
     return values.reshape([-1 if a == axis else 1 for a in range(3)])
 
 
-def at_voxel_size(volume: Volume, target: float | None) -> Volume:
+def at_voxel_size(volume: Volume, target: WorkingSize) -> Volume:
     """Give a volume its working voxel size.
 
     Textures are learnt at one size of voxel. This picks the nearest level of the pyramid, or averages one on
@@ -111,7 +117,7 @@ def at_voxel_size(volume: Volume, target: float | None) -> Volume:
     volume
         With its voxel size known, and its pyramid in ``coarser``.
     target
-        In nm, for all axes; ``None`` keeps the volume's own voxels.
+        In nm, for all axes; ``"auto"`` stands for 16, ``None`` keeps the volume's own voxels.
 
     Returns
     -------
@@ -129,6 +135,8 @@ def at_voxel_size(volume: Volume, target: float | None) -> Volume:
     """
     if target is None:
         return replace(volume, coarser=())
+    if target == "auto":
+        target = WORKING
     if not (math.isfinite(target) and target > 0):
         raise SettingsError("--working-voxel-size", f"{target} nm is no size", "give a positive number, as in 16")
     native = volume.known_voxel_size()
