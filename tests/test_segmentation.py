@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
 from vemosaic.blocks.executors import InProcess
-from vemosaic.blocks.grid import units
+from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger
 from vemosaic.blocks.work import Work
 from vemosaic.clustering import Clusters, Statistics, assign, statistics_of
@@ -275,6 +276,19 @@ class TestMap:
             self.mapped(tmp_path / "b", embedder, volume, (16, 16, 16), mask), everywhere, strict=True
         ):
             np.testing.assert_array_equal(found, np.where(inside, whole, 0))
+
+    def test_what_holds_nothing_of_the_mask_takes_no_time(
+        self, embedder: Embedder, volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        embedded, tiles = [], Embedder.tiles
+
+        def heard(self: Embedder, box: Unit, voxels: npt.NDArray[np.float32]) -> Iterator[tuple[Unit, torch.Tensor]]:
+            embedded.append(box.origin)
+            return tiles(self, box, voxels)
+
+        monkeypatch.setattr(Embedder, "tiles", heard)
+        self.mapped(tmp_path, embedder, volume, (16, 16, 16), masked(slice(5, 9), slice(0, 9), slice(17, 40)))
+        assert embedded == [(0, 0, 16), (0, 0, 32)]
 
     def test_nan_that_only_the_map_meets(self, embedder: Embedder, tmp_path: Path) -> None:
         image = blobs(SHAPE)

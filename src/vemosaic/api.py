@@ -27,7 +27,7 @@ from vemosaic.errors import SettingsError, VolumeError
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.evaluation.reference import reference_from_arrays
 from vemosaic.fitting import fit_typical
-from vemosaic.inputs import EVERYWHERE, NONZERO, image_mask, is_mask, padding_mask
+from vemosaic.inputs import EVERYWHERE, find_padding, is_mask
 from vemosaic.models.model import Model, measure
 from vemosaic.models.settings import ModelSettings
 from vemosaic.scoring import largest_label
@@ -39,6 +39,7 @@ from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.arrays import Indexable
 from vemosaic.volumes.geometry import compare_voxel_sizes
 from vemosaic.volumes.labels import MOST_CLUSTERS
+from vemosaic.volumes.padding import mirror_padding
 from vemosaic.volumes.volume import Shape, Slices, Volume
 
 AnyArray: TypeAlias = npt.NDArray[Any]
@@ -111,14 +112,15 @@ def train(
         )
     for volume in opened:
         compare_voxel_sizes(volume, [opened[0].known_voxel_size()])
+    masked = [_masked(volume, mask) for volume, mask in zip(opened, given, strict=True)]
     model, _ = train_model(
-        opened,
+        [seen for seen, _ in masked],
         [measure(settings, volume) for volume in opened],
         settings,
         anchors=anchors,
         seed=seed,
         device=choose_device(device),
-        masks=[_opened_mask(mask, volume) for mask, volume in zip(given, opened, strict=True)],
+        masks=[mask for _, mask in masked],
         listen=listen,
     )
     return model
@@ -237,17 +239,17 @@ def cluster(
             f"{len(ks)} map(s) of {math.prod(shape) / 1e9:.3g} Gvoxel do not belong in memory",
             "map it into a run folder, with vemosaic.run or on the command line, or give a smaller box",
         )
-    inside = _opened_mask(mask, opened)
+    seen, inside = _masked(opened, mask)
     fitted = fit_typical(
-        Embedder.of(model, opened, precision=settings.precision), opened, settings, mask=inside, listen=listen
+        Embedder.of(model, opened, precision=settings.precision), seen, settings, mask=inside, listen=listen
     )
     embedder, found = fitted.embedder, fitted.clusterings
     if settings.fit == "stream":
-        found = follow_all(embedder, opened, found, mask=inside, listen=listen)
+        found = follow_all(embedder, seen, found, mask=inside, listen=listen)
     maps = np.empty((len(ks), *shape), np.uint8)
     mapped = stream(
         [_moved(unit, origin) for unit in units(shape, SHARD)],
-        read=partial(embedder.read, opened),
+        read=partial(embedder.read, seen),
         compute=lambda unit, voxels: map_unit(embedder, unit, voxels, found, inside),
         stage="map",
         listen=listen,
@@ -321,11 +323,14 @@ def _opened(source: Source, voxel_size: VoxelSize | None) -> Volume:
     return source if isinstance(source, Volume) else open_volume(source, voxel_size=voxel_size)
 
 
-def _opened_mask(mask: Source | None, volume: Volume) -> Volume | None:
-    if mask is None:
-        return padding_mask(volume, f'mask="{EVERYWHERE}"')
-    if isinstance(mask, str) and not is_mask(mask):
-        return image_mask(volume) if mask == NONZERO else None
+def _masked(volume: Volume, mask: Source | None) -> tuple[Volume, Volume | None]:
+    """Return what patches see of a volume, and where it is mapped; None for everywhere."""
+    given = mask if mask is None or (isinstance(mask, str) and not is_mask(mask)) else _opened_mask(mask, volume)
+    padded, inside = find_padding(volume, given, f'mask="{EVERYWHERE}"')
+    return mirror_padding(volume) if padded else volume, inside
+
+
+def _opened_mask(mask: Source, volume: Volume) -> Volume:
     opened = mask if isinstance(mask, Volume) else open_volume(mask, labels=True)
     if opened.shape != volume.shape:
         raise VolumeError(

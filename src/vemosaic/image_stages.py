@@ -79,12 +79,12 @@ class ImageStage:
 
 def _embedding_of(run: RunState) -> Image:
     embedder = run.embedder()
-    return Image(partial(embedding_steps, embedder, run.first.working), embedder.channels)
+    return Image(partial(embedding_steps, embedder, run.first.seen), embedder.channels)
 
 
 def _confidence_of(run: RunState) -> Image:
     found = run.clusterings()
-    steps = partial(confidence_steps, run.describer(), run.first.working, found, mask=run.first.mask)
+    steps = partial(confidence_steps, run.describer(), run.first.seen, found, mask=run.first.mask)
     return Image(steps, len(found), np.uint8, [f"k = {c.k}" for c in found])
 
 

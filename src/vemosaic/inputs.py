@@ -15,7 +15,7 @@ from vemosaic.evaluation import Reference, open_reference
 from vemosaic.volumes import at_voxel_size, open_volume
 from vemosaic.volumes.anisotropy import CUBIC, check_extent, lies_in_slices, relative_depth
 from vemosaic.volumes.intensity import padded_share
-from vemosaic.volumes.padding import ImageMask
+from vemosaic.volumes.padding import ImageMask, mirror_padding
 from vemosaic.volumes.resampling import WorkingSize
 from vemosaic.volumes.volume import Shape, Slices, Volume
 
@@ -43,13 +43,14 @@ class PaddingWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Input:
-    """How the user named a volume: its path and what the file does not say."""
+    """How the user named a volume: its path and what the file does not say; and whether it was found to be padded."""
 
     source: str
     voxel_size: tuple[float, ...] | None = None
     channel: int | None = None
     mask: str | None = None
     missing_chunks: str = "error"
+    padded: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class OpenedInput:
     volume: Volume
     working: Volume
     mask: Volume | None
+
+    @property
+    def seen(self) -> Volume:
+        """What patches see of the working volume: where it is padded, the image mirrored in the padding."""
+        return mirror_padding(self.working) if self.request.padded else self.working
 
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` keeps of it."""
@@ -128,39 +134,56 @@ def image_mask(volume: Volume) -> Volume:
     return Volume(ImageMask(volume), volume.voxel_size, volume.translation, volume.source, NONZERO)
 
 
-def padding_mask(volume: Volume, to_keep: str) -> Volume | None:
-    """Return the mask of all but padding where there is much of it.
+def find_padding(volume: Volume, mask: Volume | str | None, to_keep: str) -> tuple[bool, Volume | None]:
+    """Decide what becomes of a volume's padding.
 
     Parameters
     ----------
     volume
         On the working lattice.
+    mask
+        A mask, a word that stands for one, or None.
     to_keep
-        How the user would keep it.
+        How the user would keep the padding.
+
+    Returns
+    -------
+    padded : bool
+        Whether patches are to see the image mirrored in the padding: where there is much, or it was asked to be left
+        out.
+    mask : Volume or None
+        The one given; where none is, that of all but padding if there is much.
 
     Warns
     -----
     PaddingWarning
-        Where there is a mask, with the share of padding in the voxels looked at.
+        Where padding is left out by itself, with its share in the voxels looked at.
     """
+    if mask == EVERYWHERE:
+        return False, None
+    if mask == NONZERO:
+        return True, image_mask(volume)
     share = padded_share(volume)
-    if not MUCH_PADDING <= share < 1:  # of nothing but zeros, what measures the intensities will say so
-        return None
+    padded = MUCH_PADDING <= share < 1  # of nothing but zeros, what measures the intensities will say so
+    if isinstance(mask, Volume):
+        return padded, mask
+    if not padded:
+        return False, None
     warnings.warn(
         f"{volume.source}: {share:.0%} of the voxels looked at are padding (zeros); it is left out, and 0 in the map "
         f"({to_keep} maps it, too)",
         PaddingWarning,
         stacklevel=3,
     )
-    return image_mask(volume)
+    return True, image_mask(volume)
 
 
 def without_padding(opened: OpenedInput) -> OpenedInput:
-    """Leave the padding out of a volume that has much of it, unless there is a mask, or all was asked for."""
-    if opened.request.mask:
-        return opened
-    mask = padding_mask(opened.working, f"--mask {EVERYWHERE}")
-    return replace(opened, request=replace(opened.request, mask=NONZERO), mask=mask) if mask else opened
+    """Leave the padding out of a volume that has much of it, unless all was asked for: see `find_padding`."""
+    given = opened.request.mask
+    padded, mask = find_padding(opened.working, opened.mask if is_mask(given) else given, f"--mask {EVERYWHERE}")
+    chosen = given or (NONZERO if mask else None)
+    return replace(opened, request=replace(opened.request, mask=chosen, padded=padded), mask=mask)
 
 
 def suited_to(inputs: Sequence[OpenedInput], model: ModelSettings) -> ModelSettings:

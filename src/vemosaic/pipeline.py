@@ -119,7 +119,7 @@ class Run(ShardStages):
 
     def _learn(self, ranks: Ranks) -> tuple[Model, list[Losses]]:
         return train(
-            [i.working for i in self.inputs],
+            [i.seen for i in self.inputs],
             [measure(self.settings.model, i.working) for i in self.inputs],
             self.settings.model,
             anchors=self.anchors(),
@@ -149,9 +149,7 @@ class Run(ShardStages):
         check_clusterer(self.settings.clusterer)
         settings = self.settings
         with self.folder.stage("fit", mark, [self.folder.centres, self.folder.sample]):
-            fitted = fit_typical(
-                self.embedder(), self.first.working, settings, mask=self.first.mask, listen=self.listen
-            )
+            fitted = fit_typical(self.embedder(), self.first.seen, settings, mask=self.first.mask, listen=self.listen)
             embedder, sample, found = fitted.embedder, fitted.sample, fitted.clusterings
             if settings.fit == "stream":
                 write_atomically(self.folder.begun_centres, _described(embedder, found))

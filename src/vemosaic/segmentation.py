@@ -104,15 +104,17 @@ def map_unit(
 ) -> list[npt.NDArray[np.uint8]]:
     """Give every voxel of a unit its cluster, ``(Z, Y, X)`` for each clustering; `voxels` as `Embedder.read` gave them.
 
-    Where the mask is zero, so is the map.
+    Where the mask is zero, so is the map; a unit of which it leaves nothing takes no time.
     """
-    labels = [np.empty(unit.shape, np.uint8) for _ in clusterings]
+    labels = [np.zeros(unit.shape, np.uint8) for _ in clusterings]
+    outside = None if mask is None else mask.read(unit.origin, unit.shape) == 0
+    if outside is not None and outside.all():
+        return labels
     assigned = ((tile, assign(embedding, clusterings)) for tile, embedding in embedder.tiles(unit, voxels))
     for tile, parts in fetched(assigned, embedder.device):
         for whole, part in zip(labels, parts, strict=True):
             whole[tile.slices] = part
-    if mask is not None:
-        outside = mask.read(unit.origin, unit.shape) == 0
+    if outside is not None:
         for whole in labels:
             whole[outside] = 0
     return labels
@@ -191,13 +193,16 @@ def confidence_steps(
     """
 
     def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        sure = np.empty((len(clusterings), *unit.shape), np.uint8)
+        sure = np.zeros((len(clusterings), *unit.shape), np.uint8)
+        outside = None if mask is None else mask.read(unit.origin, unit.shape) == 0
+        if outside is not None and outside.all():
+            return sure
         rated = ((tile, confidence(embedding, clusterings)) for tile, embedding in embedder.tiles(unit, voxels))
         for tile, parts in fetched(rated, embedder.device):
             for whole, part in zip(sure, parts, strict=True):
                 whole[tile.slices] = part
-        if mask is not None:
-            sure[:, mask.read(unit.origin, unit.shape) == 0] = 0
+        if outside is not None:
+            sure[:, outside] = 0
         return sure
 
     return Steps(

@@ -184,12 +184,12 @@ class ShardStages(RunState):
     def map_steps(self, store: LabelStore, found: Sequence[Clustering], mark: str) -> Steps[Any, Any]:
         """Steps that write the clusters found into a store that is laid out."""
         ledger = self._map_ledger(store, mark)
-        return map_steps(self.describer(), self.first.working, found, store, ledger, mask=self.first.mask)
+        return map_steps(self.describer(), self.first.seen, found, store, ledger, mask=self.first.mask)
 
     def stream_steps(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> Steps[Any, Any]:
         """Steps that sum up what all voxels have to say of clusterings of the sample."""
         ledger = self.ledger("stream", mark, lambda unit: [self._statistics_file(unit)])
-        volume, mask = self.first.working, self.first.mask
+        volume, mask = self.first.seen, self.first.mask
         return statistics_steps(embedder, volume, begun, ledger, self._statistics_file, mask=mask)
 
     def _statistics_file(self, unit: Unit) -> Path:

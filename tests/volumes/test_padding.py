@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from numeric_core import volume_of
 from vemosaic.volumes.intensity import padded_share
-from vemosaic.volumes.padding import ImageMask, padding
+from vemosaic.volumes.padding import SEEN, ImageMask, mirror_padding, padding
+from vemosaic.volumes.volume import mirrored
 
 
 def padded(seed: int = 0) -> npt.NDArray[np.float32]:
@@ -69,3 +70,50 @@ def test_the_share_is_about_what_there_is() -> None:
     image[:, :, :50] = 0
     assert padded_share(volume_of(image)) == pytest.approx(0.5, abs=0.1)
     assert padded_share(volume_of(np.zeros((4, 10, 10), np.float32))) == 1
+
+
+def slowly_mirrored(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The slow twin: each line by itself, mirrored far beyond the border, as the volume is."""
+    far = 2 * SEEN + 8
+    index = [mirrored(np.arange(-far, n + far), n) for n in image.shape]
+    values = image[np.ix_(*index)].copy()
+    known = ~padding(values)
+    for axis in (2, 1, 0):
+        before, were = values.copy(), known.copy()
+        for place in np.argwhere(~were):
+            line = tuple(slice(None) if a == axis else p for a, p in enumerate(place))
+            own, image_there = place[axis], np.flatnonzero(were[line])
+            if len(image_there) == 0:
+                continue
+            edge = image_there[np.abs(image_there - own).argmin()]  # the first of two as near
+            if abs(edge - own) > SEEN:
+                continue
+            opposite = 2 * edge - own
+            inside = 0 <= opposite < len(were[line]) and were[line][opposite]
+            values[tuple(place)] = before[line][opposite if inside else edge]
+            known[tuple(place)] = True
+    return values[tuple(slice(far, far + n) for n in image.shape)]
+
+
+def test_padding_shows_the_image_mirrored() -> None:
+    image = padded()[:5, 5:30, 3:32]
+    whole = mirror_padding(volume_of(image)).read((0, 0, 0), image.shape)
+    np.testing.assert_array_equal(whole, slowly_mirrored(image))
+    shown = ImageMask(volume_of(image))[slice(0, 5), slice(0, 25), slice(0, 29)] != 0
+    np.testing.assert_array_equal(whole[shown], image[shown])
+    np.testing.assert_array_equal(whole[2, 7:, :6], image[2, 7:, 12:6:-1])
+
+
+@given(box, box, box, st.integers(0, 3))
+@settings(max_examples=30)
+def test_any_box_shows_what_the_whole_shows(
+    z: tuple[int, int], y: tuple[int, int], x: tuple[int, int], seed: int
+) -> None:
+    image = np.pad(padded(seed), ((20, 0), (0, 40), (30, 0)))
+    volume = mirror_padding(volume_of(image))
+    whole = volume.read((0, 0, 0), image.shape)
+    assert not whole[:5].any()
+    origin = [start % n for (start, _), n in zip((z, y, x), image.shape, strict=True)]
+    shape = [length for _, length in (z, y, x)]  # which may reach beyond the volume
+    places = [mirrored(np.arange(o, o + n), m) for o, n, m in zip(origin, shape, image.shape, strict=True)]
+    np.testing.assert_array_equal(volume.read(origin, shape), whole[np.ix_(*places)])

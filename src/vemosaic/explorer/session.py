@@ -220,7 +220,7 @@ class Session:
                 from vemosaic.pipeline import Run
 
                 job = Run.reopen(self.run.path)
-                self._describer = job.describer(), job.first.working
+                self._describer = job.describer(), job.first.seen
             embedder, volume = self._describer
             return np.asarray(embedder.box(volume, voxel, (1, 1, 1))[0, 0, 0])
 

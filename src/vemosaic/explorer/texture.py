@@ -175,7 +175,7 @@ class Texture:
 
         job = Run.reopen(self.run.path)
         plain = replace(job.describer(), words=None, smoothing=0.0)
-        volume = job.first.working
+        volume = job.first.seen
         vocabulary = Clusters(self._vocabulary[0])
 
         @torch.inference_mode()

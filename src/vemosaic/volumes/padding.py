@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,10 @@ from vemosaic.volumes.volume import Shape, Slices, Volume
 
 REACH = FIELD - 1
 """So far within its slice lies what decides whether a voxel is padding."""
+
+SEEN = 13
+"""So many voxels of padding beside the image are seen by what describes it: half a patch's field and the Gaussian's
+reach at their defaults."""
 
 
 def padding(voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
@@ -63,3 +67,80 @@ class ImageMask:
         shape = z.stop - z.start, y.stop - y.start + 2 * REACH, x.stop - x.start + 2 * REACH
         found = padding(self.volume.read(origin, shape))
         return (~found[:, REACH:-REACH, REACH:-REACH]).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class MirroredPadding:
+    """A volume that shows its image mirrored in its padding, as patches see it mirrored beyond the border; lazy.
+
+    Where a slice has an image and where it has padding is left as it is in `ImageMask`: this is only what patches that
+    reach into the padding see. A black edge would be a texture of its own, and the most conspicuous of all.
+
+    Row by row along x, then along y, then along z, padding that lies at most 13 voxels from the image takes the value
+    that lies as far on the image's side, and where that is no image, that of the image's last voxel. What lies farther
+    stays zero.
+
+    Attributes
+    ----------
+    volume
+        On the working lattice.
+    """
+
+    volume: Volume
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels along z, y, x."""
+        return self.volume.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type of one voxel."""
+        return np.dtype(np.float32)
+
+    def __getitem__(self, box: Slices) -> npt.NDArray[np.float32]:
+        """Read a box; any box gives what the whole gives."""
+        origin = [b.start for b in box]
+        shape = [b.stop - b.start for b in box]
+        voxels = self.volume.read(origin, shape)
+        if voxels.all():
+            return voxels
+        margin = 2 * SEEN, 2 * SEEN + REACH, 2 * SEEN + REACH
+        around = self.volume.read(
+            [o - m for o, m in zip(origin, margin, strict=True)],
+            [n + 2 * m for n, m in zip(shape, margin, strict=True)],
+        )
+        known = ~padding(around)
+        z, y, x = (slice(m, m + n) for m, n in zip(margin, shape, strict=True))
+        if known[z, y, x].all() or not known.any():
+            return voxels
+        for values, image in zip(around, known, strict=True):  # slice by slice, which stays in the cache
+            for axis in (1, 0):
+                _mirror(values, image, axis)
+        for row in range(y.start, y.stop):
+            _mirror(around[:, row, x], known[:, row, x], 0)
+        return around[z, y, x].copy()
+
+
+def mirror_padding(volume: Volume) -> Volume:
+    """Return a volume that shows its image mirrored in its padding: see `MirroredPadding`."""
+    return replace(volume, array=MirroredPadding(volume), coarser=())
+
+
+def _mirror(values: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], axis: int) -> None:
+    """Fill in place, along one axis of a plane, what is not known and at most `SEEN` voxels from what is."""
+    if known.all() or not known.any():
+        return
+    values, known = values.swapaxes(axis, 1), known.swapaxes(axis, 1)
+    length = values.shape[1]
+    place = np.arange(length)
+    before = np.maximum.accumulate(np.where(known, place, -2 * length), 1)
+    after = np.minimum.accumulate(np.where(known, place, 3 * length)[:, ::-1], 1)[:, ::-1]
+    edge = np.where(place - before <= after - place, before, after)
+    row, unknown = np.nonzero(~known & (np.abs(edge - place) <= SEEN))
+    edge = edge[row, unknown]
+    mirror = 2 * edge - unknown
+    within = np.clip(mirror, 0, length - 1)
+    usable = (mirror == within) & known[row, within]
+    values[row, unknown] = values[row, np.where(usable, within, edge)]
+    known[row, unknown] = True
