@@ -2,6 +2,7 @@
 
     python benchmarks/main_job.py epfl --seeds 1 2 3
     python benchmarks/main_job.py flyem
+    python benchmarks/main_job.py vnc --seeds 1 2 3
     python benchmarks/main_job.py demo
     python benchmarks/main_job.py epfl --seeds 11 12 13 14 --also "--model epfl-1/model.safetensors" --out luck.json
 
@@ -39,6 +40,11 @@ def command(job: str, out: Path, seed: int) -> list[str]:
             *("--working-voxel-size", "15", "--clusters", "4-14"),
             *("--reference", f"mitochondria={DATA / 'epfl_ca1/mitochondria_5nm_crop.ome.tif'}"),
         ],
+        "vnc": [
+            str(DATA / "vnc_sstem/raw.ome.tif"),
+            *("--clusters", "4-12"),
+            *("--reference", str(DATA / "vnc_sstem/labels.ome.tif")),
+        ],
         "flyem": [str(DATA / "flyem_medulla/a.ome.zarr"), "--working-voxel-size", "10"],
     }
     return ["vemosaic", "run", *jobs[job], "--out", str(out), "--seed", str(seed)]
@@ -62,9 +68,12 @@ def measure(job: str, out: Path, seed: int, also: list[str]) -> dict[str, Any]:
         "peak_memory": record["peak_memory"],
         "timings": record["timings"],
         "agreement": record["agreement"],
-        "best_cluster_dice": {
-            name: {s["k"]: round(s["classes"][name]["best_cluster_dice"], 4) for s in scores}
-            for name in (scores[0]["classes"] if scores else [])
+        **{
+            score: {
+                name: {s["k"]: round(s["classes"][name][score], 4) for s in scores}
+                for name in (scores[0]["classes"] if scores else [])
+            }
+            for score in ("dice", "best_cluster_dice")
         },
         "mean_dice": {s["k"]: round(s["mean_dice"], 4) for s in scores},
     }
@@ -73,7 +82,7 @@ def measure(job: str, out: Path, seed: int, also: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Measure one job and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("job", choices=["epfl", "flyem", "demo"])
+    parser.add_argument("job", choices=["epfl", "flyem", "vnc", "demo"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--keep", type=Path, help="folder where the runs stay")
     parser.add_argument("--also", default="", help="further options of vemosaic, as one word")
