@@ -84,7 +84,7 @@ class OpenedInput:
         return {
             "source": self.request.source,
             "given": {name: value for name, value in asdict(self.request).items() if name != "source"},
-            "identity": self.working.identity(),
+            "identity": self.seen.identity(),
             "mask_identity": self.mask.identity() if self.mask else None,
             "format": self.volume.format,
             "dtype": str(self.volume.dtype),
