@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vemosaic.datasets.betaseg import CELLS
+from vemosaic.datasets.betaseg import CELLS, VOXEL_SIZE
 from vemosaic.errors import SettingsError
 from vemosaic.evaluation.protocols import WHOLE_CELL, Protocol, find_protocol
 from vemosaic.presets import preset
@@ -96,7 +96,7 @@ class Plan(BaseModel):
             clusters=self.clusters,
             stride=None if method == "default" else self.stride,
             seed=self.seed,
-        )
+        ).model_copy(update={"working_voxel_size": VOXEL_SIZE})
 
     def caption(self, protocol: Protocol, methods: Sequence[str] = METHODS) -> str:
         """Say what the figures of a table of some methods are, and in what it is less than the paper's experiment."""

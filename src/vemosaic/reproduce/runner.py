@@ -17,6 +17,7 @@ from vemosaic.blocks.lock import LOCK_NAME, claim
 from vemosaic.blocks.records import fingerprint
 from vemosaic.errors import OutputError, VolumeError
 from vemosaic.evaluation.protocols import Protocol
+from vemosaic.inputs import EVERYWHERE
 from vemosaic.pipeline import Run, run
 from vemosaic.reproduce.cells import cell_of, check_cells, prepare_cells
 from vemosaic.reproduce.estimate import Estimate, Work, estimate
@@ -185,6 +186,7 @@ class _Runner:
             job.map,
             self.plan.settings(job.method, job.anchors, len(job.split.train)),
             voxel_size=cell.open(None).volume.known_voxel_size(),
+            mask=EVERYWHERE,  # the paper knows of no mask
             reference=cell.reference,
             model=job.model,
             device=self.device,
