@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +20,7 @@ from vemosaic.blocks.lock import claim
 from vemosaic.clustering import assign, confidence
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, ReferenceMaskError, SettingsError, VolumeError
-from vemosaic.inputs import AnisotropyWarning, Input, PaddingWarning, ReferenceInput, open_input
+from vemosaic.inputs import AnisotropyWarning, Input, ReferenceInput, open_input
 from vemosaic.models.model import load_model
 from vemosaic.pipeline import Run, run
 from vemosaic.scoring import score_file
@@ -198,28 +197,6 @@ class TestMask:
         with np.load(tmp_path / "run/sample.npz") as sample:
             assert inside[tuple(sample["voxel"].T)].all()
         assert sum(json.loads((tmp_path / "run/clusters.json").read_text())["3"]["sizes"]) == (inside != 0).sum()
-
-    def test_padding_is_left_out(self, quick: object, cell: Cell, tmp_path: Path) -> None:
-        image = np.maximum(tifffile.imread(cell.raw), 1)
-        inside = np.zeros(SHAPE, np.uint8)
-        inside[:, 12:, 10:] = 1
-        np.save(tmp_path / "padded.npy", image * inside)
-        np.save(tmp_path / "inside.npy", inside)
-        source = str(tmp_path / "padded.npy")
-        told = r"padded\.npy: \d\d% of the voxels looked at are padding .* \(--mask everywhere maps it, too\)"
-        with pytest.warns(PaddingWarning, match=told):
-            run(source, tmp_path / "without", FAST, voxel_size=16)
-        with warnings.catch_warnings(action="error"):
-            run(source, tmp_path / "file", FAST, voxel_size=16, mask=str(tmp_path / "inside.npy"))
-            run(source, tmp_path / "nonzero", FAST, voxel_size=16, mask="nonzero")
-            run(source, tmp_path / "all", FAST, voxel_size=16, mask="everywhere")
-        assert (labels(tmp_path / "all", 3) != 0).all()
-        np.testing.assert_array_equal(labels(tmp_path / "file", 3) != 0, inside != 0)
-        for out in ("nonzero", "without"):
-            np.testing.assert_array_equal(labels(tmp_path / out, 3), labels(tmp_path / "file", 3))
-        again = Run.reopen(tmp_path / "without")
-        assert again.first.mask is not None
-        assert again.first.mask.identity() == again.folder.record["inputs"][0]["mask_identity"]
 
 
 class TestAgain:

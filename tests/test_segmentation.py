@@ -214,6 +214,13 @@ class TestStream:
         ]
         assert reduce(Statistics.merge, found).moments[:2, 0].sum() == 5 * 6 * 7
 
+    def test_a_unit_without_mask(self, embedder: Embedder, volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+        unit, mask = Unit((0, 0, 0), (0, 0, 0), (16, 16, 16)), masked(slice(16, 20), slice(0, 6), slice(0, 7))
+        monkeypatch.setattr(Embedder, "tiles", None)  # nothing is embedded
+        found = unit_statistics(embedder, unit, embedder.read(volume, unit), CLUSTERS, mask)
+        whole = statistics_of(torch.ones(3, 4), CLUSTERS)
+        np.testing.assert_array_equal(whole.merge(found).moments, whole.moments)
+
     def test_one_step_towards_all(self, embedder: Embedder, volume: Volume, dense: npt.NDArray[np.float32]) -> None:
         (found,) = follow_all(embedder, volume, CLUSTERS[:1])
         nearest = np.linalg.norm(dense[..., None, :] - CLUSTERS[0].centres, axis=-1).argmin(-1)

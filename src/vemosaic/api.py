@@ -327,7 +327,8 @@ def _masked(volume: Volume, mask: Source | None) -> tuple[Volume, Volume | None]
     """Return what patches see of a volume, and where it is mapped; None for everywhere."""
     given = mask if mask is None or (isinstance(mask, str) and not is_mask(mask)) else _opened_mask(mask, volume)
     padded, inside = find_padding(volume, given, f'mask="{EVERYWHERE}"')
-    return mirror_padding(volume) if padded else volume, inside
+    own = given if isinstance(given, Volume) else None
+    return mirror_padding(volume, own) if padded else volume, inside
 
 
 def _opened_mask(mask: Source, volume: Volume) -> Volume:

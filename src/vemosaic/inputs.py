@@ -77,7 +77,9 @@ class OpenedInput:
     @property
     def seen(self) -> Volume:
         """What patches see of the working volume: where it is padded, the image mirrored in the padding."""
-        return mirror_padding(self.working) if self.request.padded else self.working
+        if not self.request.padded:
+            return self.working
+        return mirror_padding(self.working, self.mask if is_mask(self.request.mask) else None)
 
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` keeps of it."""

@@ -21,6 +21,7 @@ from vemosaic.models.settings import Architecture
 from vemosaic.patches import POOL_BYTES
 from vemosaic.settings import Settings
 from vemosaic.volumes.array_writing import SHARD
+from vemosaic.volumes.padding import MARGIN
 from vemosaic.volumes.stores import CACHE_BYTES
 
 FLOAT = 4
@@ -40,6 +41,9 @@ PATCHES = 1_000_000_000
 
 REPORT = 400_000_000
 """The projection of the sample, and the pictures."""
+
+TOLD_APART = 3
+"""Bytes a voxel, beside its value, while image and padding are told apart."""
 
 AHEAD = (InProcess(1, 1), InProcess(0, 0))
 """How far shards are read ahead and written behind: what is tried, the fastest first. No choice changes a voxel."""
@@ -75,7 +79,11 @@ class Projection:
 
 
 def project(
-    settings: Settings, shape: Sequence[int], executor: Executor = AHEAD[0], workers: int | None = None
+    settings: Settings,
+    shape: Sequence[int],
+    executor: Executor = AHEAD[0],
+    workers: int | None = None,
+    padded: bool = False,
 ) -> Projection:
     """Project the memory of a run on the CPU; a GPU's own memory is not counted.
 
@@ -89,6 +97,8 @@ def project(
         As in `Projection`.
     workers
         Worker processes, whose memory is added up; None where this process does all by itself.
+    padded
+        Whether patches see the image mirrored in padding, for which more is read around each shard.
     """
     reach = len(gaussian_taps(settings.smoothing)) // 2
     semantic = settings.model.architecture.semantic
@@ -103,7 +113,8 @@ def project(
     halo = reach + 8
     voxels = math.prod(min(s, n) for s, n in zip(SHARD, shape, strict=True))
     read = math.prod(min(s, n) + 2 * halo for s, n in zip(SHARD, shape, strict=True)) * FLOAT
-    base = LIBRARIES + CACHE_BYTES
+    around = math.prod(min(s, n) + 2 * (halo + MARGIN) for s, n in zip(SHARD, shape, strict=True))
+    base = LIBRARIES + CACHE_BYTES + padded * around * (FLOAT + TOLD_APART)
     ahead = executor if isinstance(executor, InProcess) else AHEAD[0]
     reading, writing = 2 + ahead.read_ahead, 1 + ahead.write_behind
     cells = CELLS * (CELL + 2 * reach) ** 3 * semantic * FLOAT
@@ -121,12 +132,14 @@ def project(
     return Projection(stages, executor)
 
 
-def fit_budget(settings: Settings, shape: Sequence[int], budget: int | None, executor: Executor) -> Projection:
+def fit_budget(
+    settings: Settings, shape: Sequence[int], budget: int | None, executor: Executor, padded: bool = False
+) -> Projection:
     """Choose how far shards are read ahead and written behind so that a run keeps to a budget.
 
     Parameters
     ----------
-    settings, shape
+    settings, shape, padded
         As in `project`.
     budget
         Bytes; None for any.
@@ -140,7 +153,7 @@ def fit_budget(settings: Settings, shape: Sequence[int], budget: int | None, exe
     """
     workers = executor.workers if isinstance(executor, Processes) else None
     ahead = AHEAD if isinstance(executor, InProcess) else (executor,)
-    tried = [project(settings, shape, chosen, workers) for chosen in ahead]
+    tried = [project(settings, shape, chosen, workers, padded) for chosen in ahead]
     for projection in tried:
         if budget is None or projection.peak <= budget:
             return projection

@@ -333,7 +333,7 @@ def run(
         settings = settings.model_copy(update={"model": suited_to([opened], settings.model)})
     if not ranks.is_first:
         Run(RunFolder(out), settings, [opened], device, ignore).follow(ranks)
-    projection = fit_budget(settings, opened.working.shape, memory, executor)
+    projection = fit_budget(settings, opened.working.shape, memory, executor, opened.request.padded)
     if tell:
         tell(str(projection))
     with claim(out):

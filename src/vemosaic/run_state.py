@@ -164,7 +164,9 @@ class RunState:
         SettingsError
             If it is too small, with the smallest that would do.
         """
-        projection = fit_budget(self.settings, self.first.working.shape, budget, self.executor)
+        projection = fit_budget(
+            self.settings, self.first.working.shape, budget, self.executor, self.first.request.padded
+        )
         self.executor = projection.executor
         return projection
 

@@ -50,6 +50,8 @@ def unit_statistics(
 ) -> Statistics:
     """Sum up what the voxels of a unit have to say of clusterings; `voxels` as `Embedder.read` gave them."""
     inside = None if mask is None else torch.from_numpy(mask.read(unit.origin, unit.shape) != 0)
+    if inside is not None and not inside.any():
+        return statistics_of(torch.empty(0, embedder.channels), clusterings)
     parts = []
     for tile, embedding in embedder.tiles(unit, voxels):
         chosen = embedding if inside is None else embedding[inside[tile.slices].to(embedding.device)]
@@ -104,20 +106,34 @@ def map_unit(
 ) -> list[npt.NDArray[np.uint8]]:
     """Give every voxel of a unit its cluster, ``(Z, Y, X)`` for each clustering; `voxels` as `Embedder.read` gave them.
 
-    Where the mask is zero, so is the map; a unit of which it leaves nothing takes no time.
+    Where the mask is zero, so is the map.
     """
-    labels = [np.zeros(unit.shape, np.uint8) for _ in clusterings]
+    return list(_each_voxel(embedder, unit, voxels, clusterings, mask, assign))
+
+
+def _each_voxel(
+    embedder: Embedder,
+    unit: Unit,
+    voxels: npt.NDArray[np.float32],
+    clusterings: Sequence[Clustering],
+    mask: Volume | None,
+    say: Callable[[torch.Tensor, Sequence[Clustering]], Sequence[torch.Tensor]],
+) -> npt.NDArray[np.uint8]:
+    """What clusterings say of every voxel of a unit, ``(K, Z, Y, X)``; 0 where the mask is.
+
+    Where it leaves nothing of the unit, nothing is computed.
+    """
+    said = np.zeros((len(clusterings), *unit.shape), np.uint8)
     outside = None if mask is None else mask.read(unit.origin, unit.shape) == 0
     if outside is not None and outside.all():
-        return labels
-    assigned = ((tile, assign(embedding, clusterings)) for tile, embedding in embedder.tiles(unit, voxels))
-    for tile, parts in fetched(assigned, embedder.device):
-        for whole, part in zip(labels, parts, strict=True):
+        return said
+    tiles = ((tile, say(embedding, clusterings)) for tile, embedding in embedder.tiles(unit, voxels))
+    for tile, parts in fetched(tiles, embedder.device):
+        for whole, part in zip(said, parts, strict=True):
             whole[tile.slices] = part
     if outside is not None:
-        for whole in labels:
-            whole[outside] = 0
-    return labels
+        said[:, outside] = 0
+    return said
 
 
 def map_steps(
@@ -191,23 +207,9 @@ def confidence_steps(
 
     See `vemosaic.clustering.confidence`; for ``units(volume.shape, store.shard)``.
     """
-
-    def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        sure = np.zeros((len(clusterings), *unit.shape), np.uint8)
-        outside = None if mask is None else mask.read(unit.origin, unit.shape) == 0
-        if outside is not None and outside.all():
-            return sure
-        rated = ((tile, confidence(embedding, clusterings)) for tile, embedding in embedder.tiles(unit, voxels))
-        for tile, parts in fetched(rated, embedder.device):
-            for whole, part in zip(sure, parts, strict=True):
-                whole[tile.slices] = part
-        if outside is not None:
-            sure[:, outside] = 0
-        return sure
-
     return Steps(
         read=lambda unit: embedder.read(volume, unit),
-        compute=compute,
+        compute=lambda unit, voxels: _each_voxel(embedder, unit, voxels, clusterings, mask, confidence),
         write=lambda unit, sure: store.write(unit.origin, sure),
         ledger=ledger,
     )

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from vemosaic.devices import Precision
 from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
+from vemosaic.volumes.geometry import worked_at
 
 if TYPE_CHECKING:
     from vemosaic.models.model import Model
@@ -98,7 +99,7 @@ class Settings(BaseModel):
         size = self.working_voxel_size
         known = model.card.get("voxel_size_nm")
         if size == "auto" and known:
-            size = min(known[0])
+            size = worked_at(known[0], model.settings.slices)
         return Settings.model_validate(self.model_dump() | {"model": model.settings, "working_voxel_size": size})
 
     @model_validator(mode="after")

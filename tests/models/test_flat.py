@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from vemosaic.models.default import Decoder
 from vemosaic.models.model import Model, load_model
 from vemosaic.models.settings import Architecture, Han2022Architecture, ModelSettings
 from vemosaic.patches import Sampling
+from vemosaic.settings import Settings
 from vemosaic.volumes import open_volume
 from vemosaic.volumes.geometry import VoxelSizeWarning
 from vemosaic.volumes.intensity import measure_intensity
@@ -140,6 +142,15 @@ def test_single_slices_are_compared_within_their_plane() -> None:
     trained(1, (5, 16, 16)).check(with_voxels((4, 16, 16), (1, 20, 20)))
     with pytest.warns(VoxelSizeWarning, match="unlike"):
         trained(1, (5, 16, 16)).check(with_voxels((5, 8, 8), (1, 20, 20)))
+
+
+@pytest.mark.parametrize("slices, size", [(None, (16, 16, 16)), (3, (50, 16, 16)), (1, (50, 16, 16)), (1, (4, 16, 16))])
+def test_settings_take_the_voxel_size_of_a_model(slices: int | None, size: tuple[float, float, float]) -> None:
+    model = trained(slices, size)
+    assert Settings().adopting(model).working_voxel_size == 16
+    assert Settings(working_voxel_size=20).adopting(model).working_voxel_size == 20
+    assert Settings(working_voxel_size=None).adopting(model).working_voxel_size is None
+    assert Settings().adopting(replace(model, card={})).working_voxel_size == "auto"
 
 
 def test_presets_whose_patches_are_always_cubes_take_any_volume() -> None:

@@ -112,8 +112,31 @@ def test_any_box_shows_what_the_whole_shows(
     image = np.pad(padded(seed), ((20, 0), (0, 40), (30, 0)))
     volume = mirror_padding(volume_of(image))
     whole = volume.read((0, 0, 0), image.shape)
-    assert not whole[:5].any()
+    assert not whole[:4].any()
     origin = [start % n for (start, _), n in zip((z, y, x), image.shape, strict=True)]
     shape = [length for _, length in (z, y, x)]  # which may reach beyond the volume
     places = [mirrored(np.arange(o, o + n), m) for o, n, m in zip(origin, shape, image.shape, strict=True)]
     np.testing.assert_array_equal(volume.read(origin, shape), whole[np.ix_(*places)])
+
+
+def test_nothing_within_a_mask_is_padding() -> None:
+    image = padded()
+    inside = np.zeros(image.shape, np.uint8)
+    inside[:, :, 20:40] = 1
+    volume = volume_of(image)
+    shown = mirror_padding(volume, volume_of(inside)).read((0, 0, 0), image.shape)
+    np.testing.assert_array_equal(shown[:, :, 20:40], image[:, :, 20:40])
+    assert (shown[4, 20:40, 3:9] != 0).mean() > 0.9
+
+
+def test_a_single_slice_is_mirrored_within_itself() -> None:
+    image = padded()[5:6]
+    shown = mirror_padding(volume_of(image)).read((0, 0, 0), image.shape)
+    np.testing.assert_array_equal(shown[0, 11:51, 3:9], image[0, 11:51, 15:9:-1])
+
+
+def test_what_is_mirrored_has_an_identity_of_its_own() -> None:
+    volumes = [volume_of(padded(seed)) for seed in (0, 1)]
+    names = {v.identity() for v in (*volumes, *map(mirror_padding, volumes))}
+    assert len(names) == 4
+    assert mirror_padding(volumes[0]).identity() == mirror_padding(volume_of(padded(0))).identity()

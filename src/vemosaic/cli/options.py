@@ -48,7 +48,7 @@ Working = Annotated[
     str,
     typer.Option(
         help="Voxel size in nm at which textures are learnt and mapped, or 'native' for the volume's own; "
-        "auto: that of --model, or 16.",
+        "auto: that of a model that `run` is given, else 16.",
         rich_help_panel=METHOD,
     ),
 ]

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from vemosaic.report.content import RunContent
 from vemosaic.report.figures import loss_svg
 from vemosaic.report.words import duration, lengths, text
+from vemosaic.volumes.geometry import worked_at
 
 _FILES = {
     "segmentation.ome.zarr": "the maps, for any OME-Zarr viewer",
@@ -93,7 +94,7 @@ def command(content: RunContent) -> str:
         return shlex.join(str(word) for word in recorded)
     words = ["vemosaic", "run", *(str(item.get("source", "")) for item in run["inputs"])]
     words += ["--out", content.folder.name]
-    words += ["--working-voxel-size", f"{min(content.voxel_size):g}"]
+    words += ["--working-voxel-size", f"{worked_at(content.voxel_size, content.shape[0]):g}"]
     words += ["--clusters", ",".join(str(k) for k in content.clusterings)]
     words += [word for name in ("preset", "seed") if name in run for word in (f"--{name}", str(run[name]))]
     words += [word for reference in run.get("reference") or [] for word in ("--reference", str(reference))]

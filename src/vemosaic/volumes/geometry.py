@@ -193,13 +193,19 @@ def compare_voxel_sizes(volume: Volume, known: Sequence[Sequence[float]]) -> Non
     """Warn if the voxels of a volume differ by more than a quarter from all sizes (nm, z y x) that a model knows."""
     size = volume.voxel_size
     if size is not None and known and not is_like(volume, known):
+        advised = worked_at(known[0], volume.shape[0])
         warnings.warn(
             f"{volume.source}: its voxels of {_times(size)} nm (z, y, x) are unlike the {_times(known[0])} nm of the "
-            f"model, so that it may mistake textures: give --working-voxel-size {min(known[0]):g}, or at_voxel_size in "
+            f"model, so that it may mistake textures: give --working-voxel-size {advised:g}, or at_voxel_size in "
             "Python; where the volume is coarser than that, train on it",
             VoxelSizeWarning,
             stacklevel=3,
         )
+
+
+def worked_at(voxel_size: Sequence[float], slices: int | None) -> float:
+    """Return the working voxel size that led to voxels of this size (nm, z y x); a single slice keeps its thickness."""
+    return min(voxel_size[1:] if slices == 1 else voxel_size)
 
 
 def is_like(volume: Volume, known: Sequence[Sequence[float]]) -> bool:

@@ -13,9 +13,12 @@ from vemosaic.volumes.volume import Shape, Slices, Volume
 REACH = FIELD - 1
 """So far within its slice lies what decides whether a voxel is padding."""
 
-SEEN = 13
-"""So many voxels of padding beside the image are seen by what describes it: half a patch's field and the Gaussian's
-reach at their defaults."""
+SEEN = 18
+"""So many voxels of padding beside the image are seen at most: by the largest patches at training. What maps a voxel
+sees 10, half a patch's field and the Gaussian's reach, at the default smoothing."""
+
+MARGIN = 2 * SEEN + REACH
+"""So far around a box within its slices is read to mirror the image in its padding."""
 
 
 def padding(voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
@@ -76,7 +79,7 @@ class MirroredPadding:
     Where a slice has an image and where it has padding is left as it is in `ImageMask`: this is only what patches that
     reach into the padding see. A black edge would be a texture of its own, and the most conspicuous of all.
 
-    Row by row along x, then along y, then along z, padding that lies at most 13 voxels from the image takes the value
+    Row by row along x, then along y, then along z, padding that lies at most 18 voxels from the image takes the value
     that lies as far on the image's side, and where that is no image, that of the image's last voxel. What lies farther
     stays zero.
 
@@ -84,9 +87,12 @@ class MirroredPadding:
     ----------
     volume
         On the working lattice.
+    mask
+        Of the same: where it is not zero, nothing is padding, however black; None for nowhere.
     """
 
     volume: Volume
+    mask: Volume | None = None
 
     @property
     def shape(self) -> Shape:
@@ -98,6 +104,10 @@ class MirroredPadding:
         """Type of one voxel."""
         return np.dtype(np.float32)
 
+    def identity(self) -> str:
+        """Tell it from the volume before, at no more cost."""
+        return f"{self.volume.identity()}-mirrored"
+
     def __getitem__(self, box: Slices) -> npt.NDArray[np.float32]:
         """Read a box; any box gives what the whole gives."""
         origin = [b.start for b in box]
@@ -105,12 +115,13 @@ class MirroredPadding:
         voxels = self.volume.read(origin, shape)
         if voxels.all():
             return voxels
-        margin = 2 * SEEN, 2 * SEEN + REACH, 2 * SEEN + REACH
-        around = self.volume.read(
-            [o - m for o, m in zip(origin, margin, strict=True)],
-            [n + 2 * m for n, m in zip(shape, margin, strict=True)],
-        )
+        margin = 2 * SEEN if self.shape[0] > 1 else 0, MARGIN, MARGIN
+        begin = [o - m for o, m in zip(origin, margin, strict=True)]
+        extent = [n + 2 * m for n, m in zip(shape, margin, strict=True)]
+        around = self.volume.read(begin, extent)
         known = ~padding(around)
+        if self.mask is not None:
+            known |= self.mask.read(begin, extent) != 0
         z, y, x = (slice(m, m + n) for m, n in zip(margin, shape, strict=True))
         if known[z, y, x].all() or not known.any():
             return voxels
@@ -122,9 +133,9 @@ class MirroredPadding:
         return around[z, y, x].copy()
 
 
-def mirror_padding(volume: Volume) -> Volume:
-    """Return a volume that shows its image mirrored in its padding: see `MirroredPadding`."""
-    return replace(volume, array=MirroredPadding(volume), coarser=())
+def mirror_padding(volume: Volume, mask: Volume | None = None) -> Volume:
+    """Return a volume that shows its image mirrored in its padding, but where a mask is: see `MirroredPadding`."""
+    return replace(volume, array=MirroredPadding(volume, mask), coarser=())
 
 
 def _mirror(values: npt.NDArray[np.float32], known: npt.NDArray[np.bool_], axis: int) -> None:
