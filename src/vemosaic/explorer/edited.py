@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.grid import Unit
+from vemosaic.blocks.memory import trim_now_and_then
 from vemosaic.errors import SettingsError
 from vemosaic.explorer import acts
 from vemosaic.explorer.classifier import Classifier, check_classes
@@ -274,6 +275,7 @@ class EditedMap:
         SettingsError
             If the voxel has no class, or the piece is too large to be handled as one.
         """
+        trim_now_and_then()  # what scribbles have freed, before the blocks of a piece come on top of it
         selection = select(self, tuple(voxel), most_voxels=MOST_IN_PIECE)
         if not selection.complete:
             raise SettingsError(
