@@ -55,8 +55,13 @@ def serve(
     """
     listening = _listen(host, port)
     import uvicorn
+    from threadpoolctl import threadpool_limits
 
     from vemosaic.explorer.server import create_app
+
+    threadpool_limits(
+        1, "blas"
+    )  # planes are asked for side by side: threads within each of them would wait for one another
 
     session = Session(path)
     secret = token or secrets.token_urlsafe(24)
