@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vemosaic.errors import SettingsError
 from vemosaic.explorer import acts
-from vemosaic.explorer.classifier import Classifier, estimate_shares, weights_of
+from vemosaic.explorer.classifier import Classifier, estimate_shares, powers_of, weights_of
 from vemosaic.explorer.scribbles import painted, strokes_of
 from vemosaic.explorer.texture import Described
 from vemosaic.volumes import open_volume
@@ -148,3 +148,26 @@ def test_neighbours_of_a_class_share_their_weight() -> None:
     places = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 0, 3], [9, 9, 9], [0, 1, 0]])
     labels = np.array([1, 1, 1, 1, 1, 2], np.uint8)
     assert np.allclose(weights_of(labels, places), [1 / 4, 1 / 4, 1 / 4, 1 / 4, 1, 1])
+
+
+def test_a_few_slips_of_a_frequent_class_do_not_swallow_a_rare_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    truth = np.where(np.arange(4000) < 120, 2, 1).astype(np.uint8)
+    dots = seen(rng.normal(size=(4000, 6)) + 2.5 * (truth[:, None] == 2))
+    rare, frequent = np.arange(4), np.arange(120, 316)
+    painted = seen(dots.vectors[np.r_[rare, 4:8, frequent]])
+    labels = np.r_[np.full(4, 2), np.full(200, 1)].astype(np.uint8)  # four voxels of the rare class slipped
+
+    def dice() -> float:
+        found = Classifier.learn(painted, labels, apart(204), dots, NOWHERE).predict(dots) == 2
+        return float(2 * (found & (truth == 2)).sum() / (found.sum() + (truth == 2).sum()))
+
+    doubting = dice()
+    monkeypatch.setattr("vemosaic.explorer.classifier.DOUBT", 0.0)
+    assert doubting > dice() + 0.05
+
+
+def test_classes_of_like_size_and_many_voxels_are_taken_as_painted() -> None:
+    assert powers_of(np.array([5.0, 5.0])).tolist() == [0, 0]
+    assert np.allclose(powers_of(np.array([5.0, 100.0, 5 * 20**0.5])), [0, 2, 1])
+    assert np.allclose(powers_of(np.array([60.0, 6000.0])), [0, 0.02])

@@ -14,8 +14,19 @@ shares are estimated on the dots, by expectation-maximisation (Saerens, Latinne 
 The painted shares weigh :math:`a = 4 / n` times as much as all dots, n being the summed weights of the painted voxels:
 as long as little has been painted, little is known of the others, and no class must vanish.
 
+And some voxels of a frequent class always lie where they look like a rare one: on its rim, or by a slip. While the
+rare class has hardly any voxels they would outweigh it. So the voxels i of each class c count the less the less the
+classifier believes them, :math:`P(c | x_i)^{\gamma_c}`, as in estimation by density power divergence (Basu and others
+1998), with
+
+.. math:: \gamma_c = 2 \min(1, (6 / n_{min})^2) \min(1, \log_{20}(n_c / n_{min})),
+
+:math:`n_c` being the summed weights of a class and :math:`n_{min}` those of the rarest. Classes of like size, and many
+voxels, are taken as they were painted. What a class weighs as a whole stays the same.
+
 References
 ----------
+Basu, Harris, Hjort and Jones, Biometrika 85, 1998. doi:10.1093/biomet/85.3.549
 Saerens, Latinne and Decaestecker, Neural Computation 14, 2002. doi:10.1162/089976602753284446
 """
 
@@ -26,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 
 from vemosaic.errors import SettingsError
 from vemosaic.explorer.layers import Bytes
@@ -47,6 +59,21 @@ TRUST = 4.0
 SHIFT = 0.7
 """How much of the shift to the estimated shares is made: penalised weights leave probabilities less sure than they
 should be, by which shares of rare classes are estimated too small."""
+
+DOUBT = 2.0
+"""Largest power of its own class's probability that a painted voxel counts by."""
+
+FEW = 6.0
+"""Painted voxels of the rarest class, neighbours counted once, up to which doubt is largest; then it falls."""
+
+RATIO = 20.0
+"""How many times as often as the rarest a class is painted where doubt of it is largest."""
+
+DOUBTED = 5
+"""Rounds of doubt."""
+
+LEAST_POWER = 0.05
+"""Below it, doubt would change nothing that is worth the time."""
 
 ASKED = 4_000
 """Dots that shares are estimated on, at most."""
@@ -102,22 +129,23 @@ class Classifier:
         SettingsError
             If there are fewer than two classes.
         """
-        from sklearn.linear_model import LogisticRegression
-
         classes = check_classes(labels)
         mean, spread = dots.vectors.mean(0, dtype=np.float64), dots.vectors.std(0, dtype=np.float64)
         scale = np.where(spread > 1e-6, TEXTURE / np.maximum(spread, 1e-6), 0.0)
         given = np.hstack([(painted.vectors - mean) * scale, memberships[painted.prototypes]])
         counts = weights_of(labels, places)
-        fitted = LogisticRegression(C=STRENGTH, max_iter=300).fit(given, labels, sample_weight=counts)
-        slopes, bias = fitted.coef_.T, fitted.intercept_
-        if len(classes) == 2:  # one function, for the second class
-            slopes, bias = np.hstack([0 * slopes, slopes]), np.append(0.0, bias)
+        own = np.searchsorted(classes, labels)
+        sums = np.bincount(own, counts).astype(np.float64)
+        powers = powers_of(sums)[own]
+        slopes, bias = _fit(given, own, counts)
+        for _ in range(DOUBTED if powers.max() > LEAST_POWER else 0):
+            believed = counts * softmax(given @ slopes + bias, axis=1)[np.arange(len(own)), own] ** powers
+            slopes, bias = _fit(given, own, believed * (sums / np.bincount(own, believed))[own])
         textures, members = np.split(slopes, [len(mean)])
         weights = textures * scale[:, None]
         offsets = memberships @ members + bias - mean @ weights
         plain = cls(classes.astype(np.uint8), weights.astype(np.float32), offsets.astype(np.float32))
-        known = np.array([counts[labels == label].sum() for label in classes]) / counts.sum()
+        known = sums / counts.sum()
         step = max(1, len(dots.prototypes) // ASKED)
         asked = plain.probabilities(Described(dots.vectors[::step], dots.prototypes[::step]))
         shift = SHIFT * np.log(estimate_shares(asked, known, TRUST / counts.sum()) / known)
@@ -129,9 +157,7 @@ class Classifier:
 
     def probabilities(self, voxels: Described) -> Values:
         """Return how likely each class is for each voxel, ``(..., K)``."""
-        scores = self._scores(voxels)
-        likely = np.exp(scores - scores.max(-1, keepdims=True))
-        return np.asarray(likely / likely.sum(-1, keepdims=True))
+        return np.asarray(softmax(self._scores(voxels), axis=-1))
 
     def uncertainty(self, voxels: Described) -> npt.NDArray[np.float32]:
         """Return one minus the lead of the likeliest class over the next, 0 (sure) to 1, ``(...)``."""
@@ -142,6 +168,25 @@ class Classifier:
         scores: Vectors = voxels.vectors @ self.weights
         scores += self.offsets[voxels.prototypes]
         return scores
+
+
+def _fit(
+    given: Values, own: npt.NDArray[np.int64], counts: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Fit a linear function for each class, numbered from 0: slopes ``(S, K)`` and offsets ``(K,)``."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(C=STRENGTH, max_iter=300).fit(given, own, sample_weight=counts)
+    slopes, bias = fitted.coef_.T, fitted.intercept_
+    if slopes.shape[1] == 1:  # one function, for the second of two classes
+        slopes, bias = np.hstack([0 * slopes, slopes]), np.append(0.0, bias)
+    return slopes, bias
+
+
+def powers_of(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the power that doubt of each class has, ``(K,)``, painted with summed weights ``(K,)``."""
+    rarest = counts.min()
+    return np.asarray(DOUBT * min(1.0, (FEW / rarest) ** 2) * np.minimum(1.0, np.log(counts / rarest) / np.log(RATIO)))
 
 
 def weights_of(labels: Bytes, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
