@@ -37,10 +37,11 @@ from vemosaic.explorer.classifier import Classifier
 from vemosaic.explorer.edited import Derived, EditedMap
 from vemosaic.explorer.headless import apply
 from vemosaic.explorer.layers import Layer
-from vemosaic.explorer.opened import OpenedRun, box_of
+from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.session import Session
 from vemosaic.explorer.texture import Described
 from vemosaic.volumes.labels import LabelStore
+from vemosaic.volumes.points import box_of, read_at
 from vemosaic.volumes.pyramid import build_pyramid, levels
 from vemosaic.volumes.volume import mirrored
 
@@ -350,7 +351,7 @@ def drawn_dice(path: Path, count: int, draws: int) -> list[float]:
     texture = Derived(run).texture
     texture.write()
     assert run.reference is not None
-    truth = (run.at(run.reference.read, run.sample.voxel) > 0).astype(np.uint8)
+    truth = (read_at(run.reference.read, run.sample.voxel) > 0).astype(np.uint8)
     found = []
     for number in range(draws):
         order = np.random.default_rng([number, count]).permutation(len(truth))

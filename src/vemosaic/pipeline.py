@@ -25,11 +25,12 @@ from vemosaic.clustering import (
     check_clusterer,
     suggested_k,
 )
+from vemosaic.comparing import EarlierMap, match_with
 from vemosaic.devices import arithmetic, computed_on, for_training
 from vemosaic.distributed import ALONE, Ranks
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample
-from vemosaic.errors import SettingsError
+from vemosaic.errors import OutputError, SettingsError
 from vemosaic.fitting import fit_typical
 from vemosaic.inputs import Input, ReferenceInput, open_input, suited_to, without_padding
 from vemosaic.memory import fit_budget
@@ -155,11 +156,25 @@ class Run(ShardStages):
                 write_atomically(self.folder.begun_centres, _described(embedder, found))
                 followed = self._follow_all(embedder, found, mark)
                 found = [c.ordered_by(sample.embedding, sample.intensity) for c in followed]
+            found = self._numbered(sample, found)
             self._write_sample(sample.thinned(KEPT_SAMPLE, self.settings.seed), found)
             write_atomically(self.folder.centres, _described(embedder, found))
             suggestion = suggested_k(found)
             self.folder.record["suggested_k"] = suggestion and {"k": suggestion.k, "reason": suggestion.reason}
             self.folder.record["agreement"] = {str(k): round(index, 3) for k, index in fitted.agreement.items()}
+
+    def _numbered(self, sample: EmbeddingSample, found: Sequence[Clustering]) -> list[Clustering]:
+        """Number clusters as an earlier map does, where one is named and has as many; else leave them as they are."""
+        if not self._like:
+            return list(found)
+        earlier = self.earlier_map(Path(self._like["run"]))
+        if earlier.fingerprint != self._like["map"]:
+            raise OutputError(earlier.folder, "has been mapped anew", f"give --like {earlier.folder} again")
+        labels = assign(torch.from_numpy(sample.embedding), found)
+        clusters = {c.k: part.numpy() for c, part in zip(found, labels, strict=True)}
+        matched = match_with(earlier, sample.voxel, clusters)
+        self._like["matched"] = {str(k): round(float(each.dice.mean()), 3) for k, each in matched.items()}
+        return [c.renumbered(np.argsort(matched[c.k].other)) if c.k in matched else c for c in found]
 
     def _write_sample(self, sample: EmbeddingSample, found: Sequence[Clustering]) -> None:
         labels = assign(torch.from_numpy(sample.embedding), found)
@@ -246,6 +261,7 @@ def run(
     reference: ReferenceInput | None = None,
     missing_chunks: str = "error",
     model: str | Path | None = None,
+    like: str | Path | None = None,
     store_embedding: bool = False,
     store_confidence: bool = False,
     device: str = "auto",
@@ -279,6 +295,9 @@ def run(
         ``"error"``, or ``"fill"`` to read the absent chunks of a sparse Zarr or N5 array as its fill value.
     model
         A trained model to use instead of training one.
+    like
+        Folder of a finished run of the same volume, by whose map clusters are numbered: each is the one that it shares
+        most voxels with, one to one. None: from dark to bright.
     store_embedding
         Keep the embedding of every voxel as well.
     store_confidence
@@ -326,6 +345,8 @@ def run(
     )
     if reference:
         reference.open(opened)
+    lattice = opened.working
+    earlier = EarlierMap.of(Path(like), lattice.shape, lattice.known_voxel_size(), beside=out) if like else None
     opened = without_padding(opened)
     if adopted:
         adopted.check(opened.working)
@@ -348,6 +369,7 @@ def run(
             executor=projection.executor,
         )
         job.check_reference()
+        job.number_like(earlier)
         job.train(Path(model) if model else None, ranks=ranks)
         job.fit()
         if prepare:

@@ -23,6 +23,7 @@ from vemosaic.clustering import (
     Words,
     clustering_from_json,
 )
+from vemosaic.comparing import EarlierMap
 from vemosaic.devices import arithmetic, computed_on
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, VolumeError
@@ -169,6 +170,30 @@ class RunState:
         )
         self.executor = projection.executor
         return projection
+
+    def earlier_map(self, folder: Path) -> EarlierMap:
+        """Open the map of another run of this volume.
+
+        Raises
+        ------
+        OutputError, SettingsError
+            As of `EarlierMap.of`.
+        """
+        lattice = self.first.working
+        return EarlierMap.of(folder, lattice.shape, lattice.known_voxel_size(), beside=self.folder.path)
+
+    def number_like(self, earlier: EarlierMap | None) -> None:
+        """Number the clusters that `fit` finds as an earlier map does; None: from dark to bright."""
+        if earlier is None:
+            self.folder.record.pop("like", None)
+        elif self._like.get("map") != earlier.fingerprint:
+            self.folder.record["like"] = {"run": str(earlier.folder), "map": earlier.fingerprint}
+
+    @property
+    def _like(self) -> dict[str, Any]:
+        """Which map clusters are numbered by: its run and fingerprint, and how alike they are; empty without one."""
+        known: dict[str, Any] = self.folder.record.get("like", {})
+        return known
 
     def anchors(self) -> int:
         """The training budget in anchors."""

@@ -80,6 +80,27 @@ def test_evaluate_takes_any_label_image(command: Command, cell: Cell, finished: 
     }
 
 
+def test_runs_are_compared_and_numbered_alike(command: Command, cell: Cell, finished: Path, copied: Path) -> None:
+    words = ("compare", finished, copied)
+    ended = command(*words)
+    assert (ended.code, ended.err) == (0, "")
+    assert [line.split() for line in ended.out.splitlines()[3:5]] == [["k", "=", k, "1.00", "1.00"] for k in "34"]
+    assert ended.out.endswith("add -k to see which clusters are the same\n")
+    assert [line.split()[:3] for line in command(*words, "-k", 3).out.splitlines()[-4:-1]] == [
+        [number, number, "1.00"] for number in "123"
+    ]
+    assert [each["k"] for each in json.loads(command(*words, "--json").out)] == [3, 4]
+    nowhere = command("compare", finished, "nowhere")
+    assert nowhere.code == 2
+    assert nowhere.err == "error: nowhere: holds no run (no run.json); name the output folder of vemosaic run\n"
+    itself = command("cluster", copied, "--like", copied)
+    assert itself.code == 2
+    assert itself.err.endswith("is the run itself; name another run of the same volume\n")
+    numbered = command("cluster", copied, "--like", finished, "--smoothing", 1)
+    assert numbered.code == 0
+    assert f"numbers and colours as in {finished}\n" in numbered.out
+
+
 def test_info(command: Command, cell: Cell) -> None:
     facts = json.loads(command("info", cell.raw, "--voxel-size", 16, "--json").out)
     assert facts["format"] == "TIFF"

@@ -17,9 +17,10 @@ from vemosaic.errors import SettingsError
 from vemosaic.explorer import acts
 from vemosaic.explorer.edited import EditedMap
 from vemosaic.explorer.headless import replay
-from vemosaic.explorer.opened import OpenedRun, box_of
+from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.session import Session
 from vemosaic.explorer.texture import NotYet
+from vemosaic.volumes.points import box_of
 
 Labels = npt.NDArray[np.uint8]
 

@@ -28,10 +28,10 @@ from vemosaic.errors import OutputError, SettingsError
 from vemosaic.explorer import acts
 from vemosaic.explorer.edited import EditedMap
 from vemosaic.explorer.headless import apply, classify, export_run
-from vemosaic.explorer.opened import box_of
 from vemosaic.explorer.session import Session
 from vemosaic.volumes import open_volume
 from vemosaic.volumes.labels import open_labels
+from vemosaic.volumes.points import box_of
 
 SHAPE = (20, 36, 40)
 WHOLE = box_of((0, 0, 0), SHAPE)

@@ -20,12 +20,13 @@ from vemosaic.explorer import scatter
 from vemosaic.explorer.jobs import Job, Jobs
 from vemosaic.explorer.layers import Layer, mean_downsample
 from vemosaic.explorer.locks import turn
-from vemosaic.explorer.opened import OpenedRun, box_of, neighbours
+from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.outside import run_outside
 from vemosaic.explorer.serving import _listen
 from vemosaic.explorer.session import Session
 from vemosaic.explorer.views import Grey, Window
 from vemosaic.volumes import array_writing
+from vemosaic.volumes.points import box_of, neighbours
 from vemosaic.volumes.pyramid import levels
 
 SHAPE = (30, 150, 200)

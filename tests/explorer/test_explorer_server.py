@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 from vemosaic.blocks.events import Listener, UnitDone
 from vemosaic.explorer import chores, scatter
 from vemosaic.explorer.edited import EditedMap
-from vemosaic.explorer.opened import box_of
 from vemosaic.explorer.server import create_app
 from vemosaic.explorer.session import Session
+from vemosaic.volumes.points import box_of
 
 SHAPE = (20, 36, 40)
 

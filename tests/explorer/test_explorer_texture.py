@@ -12,13 +12,13 @@ from scipy import ndimage
 
 from vemosaic.blocks.events import Event, UnitDone
 from vemosaic.explorer import texture as texture_module
-from vemosaic.explorer.opened import box_of
 from vemosaic.explorer.session import Session
 from vemosaic.explorer.smoothing import gaussian_taps, reach_of, smooth_codes
 from vemosaic.explorer.texture import NotYet, Texture
 from vemosaic.pipeline import Run
 from vemosaic.volumes import array_writing
 from vemosaic.volumes.labels import open_labels
+from vemosaic.volumes.points import box_of
 from vemosaic.volumes.volume import mirrored
 
 

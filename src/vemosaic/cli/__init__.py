@@ -1,7 +1,7 @@
 """The command line: parse, call the API, show progress. Heavy imports stand inside the commands."""
 
-from vemosaic.cli import mapping, measuring, viewing
+from vemosaic.cli import judging, mapping, measuring, viewing
 from vemosaic.cli.application import app, main
 from vemosaic.cli.options import parse_clusters
 
-__all__ = ["app", "main", "mapping", "measuring", "parse_clusters", "viewing"]
+__all__ = ["app", "judging", "main", "mapping", "measuring", "parse_clusters", "viewing"]

@@ -1,4 +1,4 @@
-"""Commands that make something of volumes: models, maps, scores, reports."""
+"""Commands that make something of volumes: models, maps, reports."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from vemosaic.cli.options import (
     ClusterRange,
     Device,
     Fit,
+    Like,
     Out,
     Overwrite,
     Preset,
@@ -34,7 +35,6 @@ from vemosaic.cli.options import (
     TextureWords,
     Vocabularies,
     VolumePath,
-    VoxelSize,
     default_out,
     local,
     local_mask,
@@ -45,8 +45,8 @@ from vemosaic.cli.options import (
     preset_of,
     read_part,
 )
-from vemosaic.cli.telling import listening, print_scores, readable, tell, tell_of
-from vemosaic.errors import OutputError, SettingsError
+from vemosaic.cli.telling import listening, readable, tell, tell_of
+from vemosaic.errors import SettingsError
 
 if TYPE_CHECKING:
     from vemosaic.blocks.executors import Executor
@@ -67,6 +67,7 @@ def run(
     smoothing: Smoothing = None,
     fit: Fit = "sample",
     clusterer: Clusterer = None,
+    like: Like = None,
     model: Annotated[
         Path | None,
         typer.Option(
@@ -138,6 +139,7 @@ def run(
             reference=ReferenceInput(tuple(map(local_reference, reference))) if reference else None,
             missing_chunks=opening.missing_chunks,
             model=model,
+            like=like,
             store_embedding=embedding,
             store_confidence=confidence,
             device=carrying.device,
@@ -270,6 +272,7 @@ def cluster(
     smoothing: Smoothing = None,
     fit: Fit = None,
     clusterer: Clusterer = None,
+    like: Like = None,
     carrying: Carrying,
     quiet: Quiet = False,
 ) -> None:
@@ -285,30 +288,14 @@ def cluster(
     changes = {n: v for n, v in given.items() if v is not None}
     with working_on(folder, carrying, quiet, **changes) as job:
         job.check_reference()
+        if like:
+            job.number_like(job.earlier_map(like))
         job.fit()
         job.map()
         if job.reference():
             job.evaluate()
         job.finish()
     tell(job, quiet, False)
-
-
-@app.command()
-def evaluate(
-    segmentation: Annotated[Path, typer.Argument(help="A map: segmentation.ome.zarr, or any label image.")],
-    reference: Annotated[list[str], typer.Argument(help="labels.ome.zarr, or NAME=mask.tif, repeated.")],
-    clusters: Annotated[int | None, typer.Option("--clusters", "-k", help="Which of its maps; else all.")] = None,
-    voxel_size: VoxelSize = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a map against a reference segmentation."""
-    from vemosaic.scoring import score_file
-
-    scores = score_file(segmentation, [local_reference(r) for r in reference], clusters, numbers(voxel_size))
-    if as_json:
-        print(json.dumps(scores, indent=1))
-    else:
-        print_scores(scores)
 
 
 @app.command("map")
@@ -327,25 +314,6 @@ def map_part(
     RunFolder.existing(folder)
     with listening(quiet) as listen, claim(folder, shared=True):
         Run.reopen(folder, device=device, listen=listen).map_part(number, count)
-
-
-@app.command()
-def verify(folder: RunPath, as_json: AsJson = False) -> None:
-    """Read every file of a finished run, and tell which are missing or not as they were written."""
-    from vemosaic.verifying import verify as verify_run
-
-    found = verify_run(folder)
-    damaged = [str(path.relative_to(folder)) for path in found.damaged]
-    if as_json:
-        print(json.dumps({"files": found.files, "bytes": found.size, "damaged": damaged}, indent=1))
-    else:
-        print(*(f"damaged: {name}" for name in damaged), f"{found.files:,} files, {found.size:,} bytes read", sep="\n")
-    if damaged:
-        raise OutputError(
-            folder,
-            f"{len(damaged)} of {found.files:,} files are missing or damaged (such as {damaged[0]})",
-            "give the command that made the run again, which does only these anew",
-        )
 
 
 @app.command()

@@ -112,6 +112,13 @@ Clusterer = Annotated[
     str | None,
     typer.Option(help="How to cluster: consensus, kmeans, mixture, pymc or hyperbolic.", rich_help_panel=METHOD),
 ]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of another run of this volume: number and colour the clusters as its map does.",
+        rich_help_panel=METHOD,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Of all that is random: weights, patches, clusters.", rich_help_panel=METHOD)]
 
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu or cuda.", rich_help_panel=COMPUTING)]

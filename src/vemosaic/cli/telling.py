@@ -40,6 +40,8 @@ def tell(job: Run, quiet: bool, as_json: bool) -> None:
     elif not quiet:
         if scores:
             print_scores(scores)
+        if like := folder.record.get("like"):
+            print(f"numbers and colours as in {like['run']}")
         if suggested := folder.record.get("suggested_k"):
             print(f"look at k = {suggested['k']} first: {suggested['reason']}")
         print(f"map:    {folder.segmentation}\nreport: {folder.report}")
@@ -67,6 +69,25 @@ def print_scores(scores: list[dict[str, Any]]) -> None:
             row("  best single", (s["classes"][name]["best_cluster_dice"] for s in scores))
     row("ARI", (s["ari"] for s in scores))
     row("VI", (s["voi"] for s in scores))
+    rich_print(table)
+
+
+def print_matched(found: list[dict[str, Any]], k: int | None) -> None:
+    """Print how far two maps agree for each k; of a single one that was asked for, which clusters are the same."""
+    from rich import print as rich_print
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("clusters", "agreement", "mean Dice", box=SIMPLE_HEAD, pad_edge=False)
+    for each in found:
+        table.add_row(f"k = {each['k']}", f"{each['agreement']:.2f}", f"{each['mean_dice']:.2f}")
+    rich_print(table)
+    if k is None:
+        print("add -k to see which clusters are the same")
+        return
+    table = Table("cluster", "the other's", "Dice", "voxels", box=SIMPLE_HEAD, pad_edge=False)
+    for row in found[0]["clusters"]:
+        table.add_row(str(row["cluster"]), str(row["other"]), f"{row['dice']:.2f}", f"{row['share']:.1%}")
     rich_print(table)
 
 

@@ -12,6 +12,7 @@ from vemosaic.explorer.layers import Bytes
 from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.session import Session
 from vemosaic.explorer.teaching import as_bytes, classifier_of
+from vemosaic.volumes.points import read_at
 
 
 def column(session: Session, name: str) -> Bytes | None:
@@ -63,4 +64,4 @@ def _tree(run: OpenedRun) -> KDTree:
 @lru_cache(maxsize=2)
 def _references(run: OpenedRun) -> Bytes:
     assert run.reference is not None
-    return run.at(run.reference.read, run.sample.voxel)
+    return read_at(run.reference.read, run.sample.voxel)

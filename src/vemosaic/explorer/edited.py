@@ -24,11 +24,12 @@ from vemosaic.explorer.classifier import Classifier, check_classes
 from vemosaic.explorer.layers import Bytes, Layer
 from vemosaic.explorer.locks import patience, turn
 from vemosaic.explorer.masks import StoredMask
-from vemosaic.explorer.opened import OpenedRun, box_of
+from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.scribbles import painted
 from vemosaic.explorer.state import Classified, EditState, Lassoed, Relabelled, Repieced, Step
 from vemosaic.explorer.texture import NotYet, Texture
 from vemosaic.pieces import PieceIndex, Selection, build_index, select
+from vemosaic.volumes.points import box_of, read_at
 from vemosaic.volumes.volume import Shape, Slices
 
 MOST_AT_ONCE = 4 * 2**20
@@ -220,7 +221,7 @@ class EditedMap:
 
     def at(self, voxels: npt.NDArray[np.int64]) -> Bytes:
         """Return the classes of single voxels, ``(N, 3)`` to ``(N,)``; neighbours are read together."""
-        return self.run.at(lambda origin, shape: self.read(0, box_of(origin, shape)), voxels)
+        return read_at(lambda origin, shape: self.read(0, box_of(origin, shape)), voxels)
 
     def complete(self, listen: Listener = ignore) -> None:
         """Compute all that the steps need for the whole volume; what is there already is left as it is.

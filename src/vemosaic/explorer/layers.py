@@ -15,10 +15,10 @@ from vemosaic.blocks.executor import process
 from vemosaic.blocks.files import FileStamp, disk_errors
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.blocks.records import Ledger
-from vemosaic.explorer.opened import box_of
 from vemosaic.volumes import array_writing
 from vemosaic.volumes.array_writing import ShardedArray, chunk_shape
 from vemosaic.volumes.ome_writing import finish, multiscale, unfinish
+from vemosaic.volumes.points import box_of
 from vemosaic.volumes.pyramid import Level, mode_downsample
 from vemosaic.volumes.volume import Shape, Slices
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +21,6 @@ from vemosaic.run_folder import RunFolder
 from vemosaic.volumes.labels import LabelImage, open_labels
 from vemosaic.volumes.pyramid import Level, levels
 from vemosaic.volumes.volume import Shape, Triple, Volume
-
-CELL = 32
-"""Edge in voxels of the cells that voxels are read in; that of the cells that samples are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -161,16 +157,6 @@ class OpenedRun:
         known: dict[str, Any] = json.loads(self.folder.clusters.read_text())
         return np.array(known[str(k)]["centres"], np.float64)
 
-    def at(
-        self, read: Callable[[Sequence[int], Sequence[int]], npt.NDArray[np.uint8]], voxels: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.uint8]:
-        """Read single voxels, ``(N, 3)`` to ``(N,)``, by what reads boxes of an origin and a shape."""
-        found = np.empty(len(voxels), np.uint8)
-        for group in neighbours(voxels):
-            low, high = voxels[group].min(0), voxels[group].max(0) + 1
-            found[group] = read(low.tolist(), (high - low).tolist())[tuple((voxels[group] - low).T)]
-        return found
-
     def voxel_volume(self) -> float:
         """Volume of a voxel in cubic micrometres."""
         return float(np.prod(np.array(self.voxel_size) / 1000))
@@ -181,18 +167,3 @@ class OpenedRun:
         squared = (centres**2).sum(1) - 2 * embedding @ centres.T + (embedding**2).sum(1)[:, None]
         nearest = np.sqrt(np.maximum(np.partition(squared, 1, axis=1)[:, :2], 0))
         return np.asarray(1 - nearest[:, 0] / np.maximum(nearest[:, 1], 1e-12))
-
-
-def box_of(origin: Sequence[int], shape: Sequence[int]) -> tuple[slice, slice, slice]:
-    """Return a box as slices along z, y, x."""
-    z, y, x = (slice(int(o), int(o) + int(n)) for o, n in zip(origin, shape, strict=True))
-    return z, y, x
-
-
-def neighbours(voxels: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """Group voxels ``(N, 3)`` that lie in one cell of 32, so that each group is read at once."""
-    if len(voxels) == 0:
-        return []
-    cells = voxels // CELL
-    order = np.lexsort(cells.T)
-    return np.split(order, np.flatnonzero(np.any(np.diff(cells[order], axis=0), axis=1)) + 1)

@@ -28,9 +28,10 @@ from vemosaic.blocks.grid import Unit
 from vemosaic.errors import VemosaicError
 from vemosaic.explorer.layers import Bytes, Layer
 from vemosaic.explorer.locks import patience, turn
-from vemosaic.explorer.opened import OpenedRun, box_of, neighbours
+from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.smoothing import Taps, Vectors, gaussian_taps, reach_of, smooth, smooth_codes
 from vemosaic.volumes.anisotropy import relative_depth
+from vemosaic.volumes.points import box_of, neighbours, read_at
 from vemosaic.volumes.volume import Shape, Slices, mirrored
 
 WORDS = 64
@@ -253,7 +254,7 @@ class Texture:
 
     def at(self, voxels: npt.NDArray[np.int64]) -> Described:
         """Describe single voxels, ``(N, 3)`` to ``(N,)``; neighbours are read together."""
-        prototypes = self.run.at(lambda origin, shape: self.prototypes.read(0, box_of(origin, shape)), voxels)
+        prototypes = read_at(lambda origin, shape: self.prototypes.read(0, box_of(origin, shape)), voxels)
         return Described(self._vectors_at(voxels), prototypes)
 
     def _vectors_at(self, voxels: npt.NDArray[np.int64]) -> Vectors:

@@ -1,0 +1,147 @@
+"""Maps of one volume against each other: of other seeds, presets or settings, made here or by a colleague."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vemosaic.errors import OutputError, SettingsError
+from vemosaic.evaluation.matching import Matching, match_clusters
+from vemosaic.run_folder import RunFolder
+from vemosaic.volumes.labels import open_labels
+from vemosaic.volumes.points import box_of, read_at
+from vemosaic.volumes.volume import Shape, Triple
+
+SAME = 0.01
+"""Relative difference up to which two voxel sizes are the same."""
+
+
+@dataclass(frozen=True)
+class EarlierMap:
+    """The finished map of another run, by which clusters are numbered or that is compared with.
+
+    Attributes
+    ----------
+    folder
+        Of that run.
+    fingerprint
+        Of its map.
+    ks
+        Its numbers of clusters.
+    """
+
+    folder: Path
+    fingerprint: str
+    ks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, folder: Path, shape: Shape, voxel_size: Triple, *, beside: Path | None = None) -> EarlierMap:
+        """Open the map of a run.
+
+        Parameters
+        ----------
+        folder
+            Of the run.
+        shape, voxel_size
+            What its map must have: voxels along z, y, x, and their size in nm.
+        beside
+            Folder of a run that it must not be.
+
+        Raises
+        ------
+        OutputError
+            If there is no run, or its map is not finished.
+        SettingsError
+            If it has other voxels, or is the run that it must not be.
+        """
+        if beside is not None and folder.resolve() == beside.resolve():
+            raise SettingsError(str(folder), "is the run itself", "name another run of the same volume")
+        run = RunFolder.existing(folder)
+        fingerprint = run.digest("map")["fingerprint"]
+        first = open_labels(run.segmentation)
+        size = first.volume.known_voxel_size()
+        if first.volume.shape != shape or not np.allclose(size, voxel_size, rtol=SAME):
+            raise SettingsError(
+                str(folder),
+                f"its map has {_described(first.volume.shape, size)}, this one {_described(shape, voxel_size)}",
+                "name a run of the same volume, and give both the same --working-voxel-size",
+            )
+        return cls(folder.absolute(), fingerprint, first.ks)
+
+    def at(self, k: int, voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the clusters of single voxels in its map of k clusters, ``(N, 3)`` to ``(N,)``."""
+        array = open_labels(RunFolder.existing(self.folder).segmentation, k).volume.array
+        return read_at(lambda origin, shape: np.asarray(array[box_of(origin, shape)], np.uint8), voxels)
+
+
+def match_with(
+    earlier: EarlierMap, voxels: npt.NDArray[np.int64], clusters: dict[int, npt.NDArray[np.uint8]]
+) -> dict[int, Matching]:
+    """Match clusters with those of an earlier map, for each k that both have.
+
+    Parameters
+    ----------
+    earlier
+        The other map.
+    voxels
+        Places z, y, x, ``(N, 3)``.
+    clusters
+        For each k the cluster of each of them, ``(N,)``.
+    """
+    return {k: match_clusters(each, earlier.at(k, voxels), k) for k, each in clusters.items() if k in earlier.ks}
+
+
+def compare_runs(folder: Path, other: Path, k: int | None = None) -> list[dict[str, Any]]:
+    """Say which clusters of two finished runs of the same volume are the same, on the sample that the first one kept.
+
+    Parameters
+    ----------
+    folder, other
+        Of the runs.
+    k
+        The number of clusters to look at; all that both have where None.
+
+    Returns
+    -------
+    list of dict
+        For each k, ascending, what `vemosaic.evaluation.matching.Matching.to_json` gives.
+
+    Raises
+    ------
+    OutputError
+        If one of them is no run, or its map is not finished.
+    SettingsError
+        If their maps have other voxels, or do not both have maps of k clusters, or of any same number.
+    """
+    run = RunFolder.existing(folder)
+    run.digest("map")
+    labels = open_labels(run.segmentation)
+    earlier = EarlierMap.of(other, labels.volume.shape, labels.volume.known_voxel_size())
+    ks = [each for each in labels.ks if each in earlier.ks and k in (each, None)]
+    if not ks:
+        raise SettingsError(
+            str(other),
+            f"has maps of {_listed(earlier.ks)} clusters, {folder} of {_listed(labels.ks)}",
+            f"name a number that both have, or map them anew: vemosaic cluster RUN --clusters {k or labels.k}",
+        )
+    try:
+        with np.load(run.sample, allow_pickle=False) as kept:
+            voxels, clusters = kept["voxel"], {each: kept[f"cluster_k{each}"] for each in ks}
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(
+            run.sample, f"cannot be read ({error})", "give the command that made the run again"
+        ) from error
+    found = match_with(earlier, voxels, clusters)
+    return [found[each].to_json() for each in ks]
+
+
+def _described(shape: Shape, size: Triple) -> str:
+    return f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{edge:g}' for edge in size)} nm"
+
+
+def _listed(ks: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ks))
