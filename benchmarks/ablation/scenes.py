@@ -125,6 +125,7 @@ def _phantom(seed: int) -> Labelled:
 
 VOLUMES: dict[str, Callable[[], Labelled]] = {
     "epfl15": partial(_epfl, "raw_5nm_crop.ome.tif", "mitochondria_5nm_crop.ome.tif", 15.0),
+    "epfl16": partial(_epfl, "raw_10nm.ome.tif", "mitochondria_10nm.ome.tif", 16.0),
     "epfl10": partial(_epfl, "raw_10nm.ome.tif", "mitochondria_10nm.ome.tif", 10.0),
     "vnc16": partial(_vnc, 16.0),
     "vnc8": partial(_vnc, 8.0),
