@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from small_runs import SETTINGS, Cell, Heard, draw_cell, labels, made_quick, record, results, run_cell
+from small_runs import SETTINGS, SHAPE, Cell, Heard, draw_cell, labels, made_quick, record, results, run_cell
 from vemosaic.comparing import compare_runs
 from vemosaic.errors import OutputError, SettingsError
 from vemosaic.evaluation.matching import match_clusters
@@ -137,7 +137,12 @@ def test_what_clusters_cannot_be_numbered_by_is_refused_before_anything_is_touch
         SettingsError, match=r"its map has 20 x 36 x 40 voxels of 16 .* nm, this one 10 x 18 x 20 voxels"
     ):
         run_cell(cell, out, SETTINGS.model_copy(update={"working_voxel_size": 32.0}), like=first)
+    with pytest.raises(SettingsError, match=r"has maps of 3, 4 clusters, not of 5; name a number of clusters"):
+        run_cell(cell, out, SETTINGS.model_copy(update={"clusters": (5,)}), like=first)
     assert not out.exists()
+    with pytest.raises(SettingsError, match="is the run itself"):
+        Run.reopen(first, smoothing=1.0, like=first)
+    assert record(first) == before
 
 
 def test_an_earlier_map_that_has_changed_since_is_not_followed_unawares(
@@ -146,6 +151,10 @@ def test_an_earlier_map_that_has_changed_since_is_not_followed_unawares(
     earlier, out = tmp_path / "earlier", tmp_path / "run"
     shutil.copytree(first, earlier)
     run_cell(cell, out, OTHER_SEED, like=earlier)
+    earlier = earlier.rename(tmp_path / "moved")
+    with pytest.raises(OutputError, match="earlier: holds no run"):
+        Run.reopen(out, smoothing=2.0).fit()
+    Run.reopen(out, smoothing=2.0, like=earlier).fit()
     changed = Run.reopen(earlier, clusters=(3,), smoothing=1.0)
     changed.fit()
     changed.map()
@@ -169,6 +178,17 @@ def test_runs_are_compared_and_a_number_of_clusters_that_one_lacks_is_told(
     assert json.loads(json.dumps(found)) == found
     with pytest.raises(SettingsError, match=r"has maps of 4, 5 clusters, .* of 3, 4; name a number that both have"):
         compare_runs(first, other, 5)
-    (other / "sample.npz").unlink()
+    (other / "sample.npz").write_bytes((other / "sample.npz").read_bytes()[:-100])
     with pytest.raises(OutputError, match="cannot be read"):
         compare_runs(other, first)
+
+
+def test_maps_of_other_voxels_have_nothing_to_be_compared(cell: Cell, tmp_path: Path) -> None:
+    half = np.zeros(SHAPE, np.uint8)
+    half[:10] = 1
+    paths = []
+    for number, mask in enumerate((half, 1 - half)):
+        tifffile.imwrite(tmp_path / f"{number}.tif", mask)
+        paths.append(run_cell(cell, tmp_path / f"run{number}", mask=str(tmp_path / f"{number}.tif")).folder.path)
+    with pytest.raises(SettingsError, match="has mapped other voxels of the volume"):
+        compare_runs(*paths)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +41,15 @@ class EarlierMap:
     ks: tuple[int, ...]
 
     @classmethod
-    def of(cls, folder: Path, shape: Shape, voxel_size: Triple, *, beside: Path | None = None) -> EarlierMap:
+    def of(
+        cls,
+        folder: Path,
+        shape: Shape,
+        voxel_size: Triple,
+        *,
+        ks: Sequence[int] | None = None,
+        beside: Path | None = None,
+    ) -> EarlierMap:
         """Open the map of a run.
 
         Parameters
@@ -48,6 +58,8 @@ class EarlierMap:
             Of the run.
         shape, voxel_size
             What its map must have: voxels along z, y, x, and their size in nm.
+        ks
+            Numbers of clusters of which it must have one; any will do where None.
         beside
             Folder of a run that it must not be.
 
@@ -56,7 +68,7 @@ class EarlierMap:
         OutputError
             If there is no run, or its map is not finished.
         SettingsError
-            If it has other voxels, or is the run that it must not be.
+            If it has other voxels or other numbers of clusters, or is the run that it must not be.
         """
         if beside is not None and folder.resolve() == beside.resolve():
             raise SettingsError(str(folder), "is the run itself", "name another run of the same volume")
@@ -69,6 +81,12 @@ class EarlierMap:
                 str(folder),
                 f"its map has {_described(first.volume.shape, size)}, this one {_described(shape, voxel_size)}",
                 "name a run of the same volume, and give both the same --working-voxel-size",
+            )
+        if ks is not None and not set(ks) & set(first.ks):
+            raise SettingsError(
+                str(folder),
+                f"has maps of {_listed(first.ks)} clusters, not of {_listed(ks)}",
+                "name a number of clusters that it has",
             )
         return cls(folder.absolute(), fingerprint, first.ks)
 
@@ -91,8 +109,22 @@ def match_with(
         Places z, y, x, ``(N, 3)``.
     clusters
         For each k the cluster of each of them, ``(N,)``.
+
+    Raises
+    ------
+    SettingsError
+        If none of the voxels is mapped in both.
     """
-    return {k: match_clusters(each, earlier.at(k, voxels), k) for k, each in clusters.items() if k in earlier.ks}
+    found = {}
+    for k, own in clusters.items():
+        if k in earlier.ks:
+            others = earlier.at(k, voxels)
+            if not ((own > 0) & (others > 0)).any():
+                raise SettingsError(
+                    str(earlier.folder), "has mapped other voxels of the volume", "name a run whose mask overlaps"
+                )
+            found[k] = match_clusters(own, others, k)
+    return found
 
 
 def compare_runs(folder: Path, other: Path, k: int | None = None) -> list[dict[str, Any]]:
@@ -115,27 +147,26 @@ def compare_runs(folder: Path, other: Path, k: int | None = None) -> list[dict[s
     OutputError
         If one of them is no run, or its map is not finished.
     SettingsError
-        If their maps have other voxels, or do not both have maps of k clusters, or of any same number.
+        If their maps have other voxels, none in common, or do not both have maps of k clusters, or of any same number.
     """
     run = RunFolder.existing(folder)
-    run.digest("map")
-    labels = open_labels(run.segmentation)
-    earlier = EarlierMap.of(other, labels.volume.shape, labels.volume.known_voxel_size())
-    ks = [each for each in labels.ks if each in earlier.ks and k in (each, None)]
+    labels = open_labels(run.segmentation).volume
+    own, earlier = (EarlierMap.of(each, labels.shape, labels.known_voxel_size()) for each in (folder, other))
+    ks = [each for each in own.ks if each in earlier.ks and k in (each, None)]
     if not ks:
         raise SettingsError(
             str(other),
-            f"has maps of {_listed(earlier.ks)} clusters, {folder} of {_listed(labels.ks)}",
-            f"name a number that both have, or map them anew: vemosaic cluster RUN --clusters {k or labels.k}",
+            f"has maps of {_listed(earlier.ks)} clusters, {folder} of {_listed(own.ks)}",
+            f"name a number that both have, or map them anew: vemosaic cluster RUN --clusters {k or own.ks[0]}",
         )
     try:
         with np.load(run.sample, allow_pickle=False) as kept:
-            voxels, clusters = kept["voxel"], {each: kept[f"cluster_k{each}"] for each in ks}
-    except (OSError, ValueError, KeyError) as error:
+            voxels = kept["voxel"]
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise OutputError(
             run.sample, f"cannot be read ({error})", "give the command that made the run again"
         ) from error
-    found = match_with(earlier, voxels, clusters)
+    found = match_with(earlier, voxels, {each: own.at(each, voxels) for each in ks})
     return [found[each].to_json() for each in ks]
 
 
@@ -143,5 +174,5 @@ def _described(shape: Shape, size: Triple) -> str:
     return f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{edge:g}' for edge in size)} nm"
 
 
-def _listed(ks: tuple[int, ...]) -> str:
+def _listed(ks: Sequence[int]) -> str:
     return ", ".join(map(str, ks))

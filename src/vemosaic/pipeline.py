@@ -346,7 +346,10 @@ def run(
     if reference:
         reference.open(opened)
     lattice = opened.working
-    earlier = EarlierMap.of(Path(like), lattice.shape, lattice.known_voxel_size(), beside=out) if like else None
+    earlier = None
+    if like is not None:
+        size = lattice.known_voxel_size()
+        earlier = EarlierMap.of(Path(like), lattice.shape, size, ks=settings.clusters, beside=out)
     opened = without_padding(opened)
     if adopted:
         adopted.check(opened.working)

@@ -55,8 +55,8 @@ class RunFolder:
         OutputError
             If there is no run in it.
         """
-        folder = cls(path)
-        if not folder.record:
+        folder = cls(path) if (path / RECORD).is_file() else None
+        if folder is None:
             raise OutputError(path, f"holds no run (no {RECORD})", "name the output folder of vemosaic run")
         return folder
 

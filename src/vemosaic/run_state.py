@@ -93,6 +93,7 @@ class RunState:
         check_budget(run.anchors(), settings.model.optimiser.batch)
         if other:
             folder.record.pop("reference", None)
+            folder.record.pop("like", None)
         if other or not _trains_alike(folder.record.get("settings", {}), settings):
             folder.forget("train")
         folder.save(
@@ -119,9 +120,12 @@ class RunState:
         device: str = "auto",
         listen: Listener = ignore,
         executor: Executor = IN_PROCESS,
+        like: Path | None = None,
         **changes: Any,
     ) -> Self:
         """Take up an earlier run with its own inputs and settings, some of them changed.
+
+        With `like`, clusters are numbered as another run has them: see `number_like`.
 
         Raises
         ------
@@ -153,8 +157,11 @@ class RunState:
                 "put that one back in its place",
             )
         run = cls(folder, settings, inputs, device, listen, executor)
+        earlier = run.earlier_map(like, settings.clusters) if like else None
         if settings != before:
             folder.save(complete=False, settings=settings.model_dump(mode="json"))
+        if earlier:
+            run.number_like(earlier)
         return run
 
     def keep_to(self, budget: int | None) -> Projection:
@@ -171,8 +178,8 @@ class RunState:
         self.executor = projection.executor
         return projection
 
-    def earlier_map(self, folder: Path) -> EarlierMap:
-        """Open the map of another run of this volume.
+    def earlier_map(self, folder: Path, ks: Sequence[int] | None = None) -> EarlierMap:
+        """Open the map of another run of this volume, with one of these numbers of clusters.
 
         Raises
         ------
@@ -180,14 +187,16 @@ class RunState:
             As of `EarlierMap.of`.
         """
         lattice = self.first.working
-        return EarlierMap.of(folder, lattice.shape, lattice.known_voxel_size(), beside=self.folder.path)
+        return EarlierMap.of(folder, lattice.shape, lattice.known_voxel_size(), ks=ks, beside=self.folder.path)
 
     def number_like(self, earlier: EarlierMap | None) -> None:
         """Number the clusters that `fit` finds as an earlier map does; None: from dark to bright."""
         if earlier is None:
             self.folder.record.pop("like", None)
-        elif self._like.get("map") != earlier.fingerprint:
-            self.folder.record["like"] = {"run": str(earlier.folder), "map": earlier.fingerprint}
+        else:
+            same = self._like.get("map") == earlier.fingerprint
+            found = {"run": str(earlier.folder), "map": earlier.fingerprint}
+            self.folder.record["like"] = self._like | found if same else found
 
     @property
     def _like(self) -> dict[str, Any]:

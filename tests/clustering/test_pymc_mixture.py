@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +12,18 @@ from sklearn.metrics import adjusted_rand_score
 
 from vemosaic.clustering import Clustering, assign, fit_kmeans, fit_mixture, fit_pymc_mixture
 
-pytest.importorskip("pymc")
-pytensor = pytest.importorskip("pytensor")
+pytestmark = pytest.mark.skipif(find_spec("pymc") is None, reason="needs pymc")
 
 
 @pytest.fixture
 def made_quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Few small batches, and nothing compiled, which takes a minute on a machine that never did it before."""
+    """Few small batches, and nothing compiled, which takes a minute on a machine that never did it before.
+
+    What is imported is imported here: processes that collect tests side by side would do it at the same time, and one of
+    them fails when ArviZ writes down that it has warned today.
+    """
+    import pytensor
+
     monkeypatch.setattr("vemosaic.clustering.pymc_mixture.STEPS", 300)
     monkeypatch.setattr("vemosaic.clustering.pymc_mixture.BATCH", 192)
     with pytensor.config.change_flags(mode="FAST_COMPILE"):

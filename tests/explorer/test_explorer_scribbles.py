@@ -168,6 +168,22 @@ def test_a_few_slips_of_a_frequent_class_do_not_swallow_a_rare_one(monkeypatch: 
 
 
 def test_classes_of_like_size_and_many_voxels_are_taken_as_painted() -> None:
-    assert powers_of(np.array([5.0, 5.0])).tolist() == [0, 0]
-    assert np.allclose(powers_of(np.array([5.0, 100.0, 5 * 20**0.5])), [0, 2, 1])
-    assert np.allclose(powers_of(np.array([60.0, 6000.0])), [0, 0.02])
+    assert not powers_of(np.array([5.0, 5.0])).any()
+    middle = 5 * 20**0.5
+    expected = [[0, 0, 0], [2, 0, (6 / middle) ** 2], [1, 0, 0]]
+    assert np.allclose(powers_of(np.array([5.0, 100.0, middle])), expected)
+    assert np.allclose(powers_of(np.array([60.0, 6000.0])), [[0, 0], [0.02, 0]])
+
+
+def test_a_rare_class_far_away_does_not_make_a_frequent_one_doubted() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.array([1, 2, 3], np.uint8), [3000, 400, 100])
+    centres = np.array([[0, 0], [1.5, 0], [0, 20]])  # the first two overlap
+    dots = seen(centres[truth - 1] + rng.normal(size=(3500, 2)))
+    chosen = np.r_[0:300, 3000:3040]
+    two = Classifier.learn(seen(dots.vectors[chosen]), truth[chosen], apart(340), dots, NOWHERE)
+    with_rare = np.r_[chosen, 3400]
+    three = Classifier.learn(seen(dots.vectors[with_rare]), truth[with_rare], apart(341), dots, NOWHERE)
+    both = truth < 3
+    first, then = ((each.predict(dots)[both] == truth[both]).mean() for each in (two, three))
+    assert then > first - 0.02

@@ -284,12 +284,11 @@ def cluster(
         "smoothing": smoothing,
         "fit": fit,
         "clusterer": clusterer,
+        "like": like,
     }
     changes = {n: v for n, v in given.items() if v is not None}
     with working_on(folder, carrying, quiet, **changes) as job:
         job.check_reference()
-        if like:
-            job.number_like(job.earlier_map(like))
         job.fit()
         job.map()
         if job.reference():

@@ -15,14 +15,15 @@ The painted shares weigh :math:`a = 4 / n` times as much as all dots, n being th
 as long as little has been painted, little is known of the others, and no class must vanish.
 
 And some voxels of a frequent class always lie where they look like a rare one: on its rim, or by a slip. While the
-rare class has hardly any voxels they would outweigh it. So the voxels i of each class c count the less the less the
-classifier believes them, :math:`P(c | x_i)^{\gamma_c}`, as in estimation by density power divergence (Basu and others
-1998), with
+rare class has hardly any voxels they would outweigh it. So the voxels i of each class c count the less the more the
+classifier takes them for rarer classes d, in the manner of estimation by density power divergence (Basu and others
+1998):
 
-.. math:: \gamma_c = 2 \min(1, (6 / n_{min})^2) \min(1, \log_{20}(n_c / n_{min})),
+.. math:: \prod_d (1 - P(d | x_i))^{\gamma_{cd}}, \qquad
+          \gamma_{cd} = 2 \min(1, (6 / n_d)^2) \max(0, \min(1, \log_{20}(n_c / n_d))),
 
-:math:`n_c` being the summed weights of a class and :math:`n_{min}` those of the rarest. Classes of like size, and many
-voxels, are taken as they were painted. What a class weighs as a whole stays the same.
+:math:`n_c` being the summed weights of a class. Classes of like size, and many voxels, are taken as they were painted.
+What a class weighs as a whole stays the same.
 
 References
 ----------
@@ -61,16 +62,19 @@ SHIFT = 0.7
 should be, by which shares of rare classes are estimated too small."""
 
 DOUBT = 2.0
-"""Largest power of its own class's probability that a painted voxel counts by."""
+"""Largest power by which a painted voxel counts that looks like a rarer class."""
 
 FEW = 6.0
-"""Painted voxels of the rarest class, neighbours counted once, up to which doubt is largest; then it falls."""
+"""Painted voxels of the rarer class, neighbours counted once, up to which doubt is largest; then it falls."""
 
 RATIO = 20.0
-"""How many times as often as the rarest a class is painted where doubt of it is largest."""
+"""How many times as often as the rarer one a class is painted where doubt of it is largest."""
 
 DOUBTED = 5
 """Rounds of doubt."""
+
+SURE = 1e-6
+"""Least that is left of a factor, however sure the classifier is: no class may lose all its voxels."""
 
 LEAST_POWER = 0.05
 """Below it, doubt would change nothing that is worth the time."""
@@ -139,7 +143,8 @@ class Classifier:
         powers = powers_of(sums)[own]
         slopes, bias = _fit(given, own, counts)
         for _ in range(DOUBTED if powers.max() > LEAST_POWER else 0):
-            believed = counts * softmax(given @ slopes + bias, axis=1)[np.arange(len(own)), own] ** powers
+            doubted = np.maximum(1 - softmax(given @ slopes + bias, axis=1), SURE)
+            believed = counts * np.prod(doubted**powers, axis=1)
             slopes, bias = _fit(given, own, believed * (sums / np.bincount(own, believed))[own])
         textures, members = np.split(slopes, [len(mean)])
         weights = textures * scale[:, None]
@@ -184,9 +189,15 @@ def _fit(
 
 
 def powers_of(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the power that doubt of each class has, ``(K,)``, painted with summed weights ``(K,)``."""
-    rarest = counts.min()
-    return np.asarray(DOUBT * min(1.0, (FEW / rarest) ** 2) * np.minimum(1.0, np.log(counts / rarest) / np.log(RATIO)))
+    """Return the power by which voxels of class c are doubted that look like class d, ``(K, K)``; see the module.
+
+    Parameters
+    ----------
+    counts
+        Summed weights of the painted voxels of each class, ``(K,)``.
+    """
+    times = np.log(counts[:, None] / counts) / np.log(RATIO)
+    return np.asarray(DOUBT * np.minimum(1.0, (FEW / counts) ** 2) * np.clip(times, 0, 1))
 
 
 def weights_of(labels: Bytes, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
