@@ -133,6 +133,8 @@ def test_what_clusters_cannot_be_numbered_by_is_refused_before_anything_is_touch
     with pytest.raises(SettingsError, match="is the run itself; name another run"):
         run_cell(cell, first, like=first)
     assert record(first) == before
+    with pytest.raises(OutputError, match=r"holds no run .*; name the output folder"):
+        compare_runs(first, cell.folder)
     with pytest.raises(
         SettingsError, match=r"its map has 20 x 36 x 40 voxels of 16 .* nm, this one 10 x 18 x 20 voxels"
     ):

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(find_spec("pymc") is None, reason="needs pymc")
 def made_quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Few small batches, and nothing compiled, which takes a minute on a machine that never did it before.
 
-    What is imported is imported here: processes that collect tests side by side would do it at the same time, and one of
-    them fails when ArviZ writes down that it has warned today.
+    What is imported is imported here: processes that collect tests side by side would do it at the same time, and one
+    of them fails when ArviZ writes down that it has warned today.
     """
     import pytensor
 
