@@ -13,13 +13,12 @@ import numpy.typing as npt
 
 from vemosaic.errors import OutputError, SettingsError
 from vemosaic.evaluation.matching import Matching, match_clusters
+from vemosaic.evaluation.placing import extent
 from vemosaic.run_folder import RunFolder
 from vemosaic.volumes.labels import open_labels
 from vemosaic.volumes.points import box_of, read_at
-from vemosaic.volumes.volume import Shape, Triple
-
-SAME = 0.01
-"""Relative difference up to which two voxel sizes are the same."""
+from vemosaic.volumes.resampling import SAME
+from vemosaic.volumes.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class EarlierMap:
     ----------
     folder
         Of that run.
+    segmentation
+        Its label store.
     fingerprint
         Of its map.
     ks
@@ -37,6 +38,7 @@ class EarlierMap:
     """
 
     folder: Path
+    segmentation: Path
     fingerprint: str
     ks: tuple[int, ...]
 
@@ -44,8 +46,7 @@ class EarlierMap:
     def of(
         cls,
         folder: Path,
-        shape: Shape,
-        voxel_size: Triple,
+        lattice: Volume,
         *,
         ks: Sequence[int] | None = None,
         beside: Path | None = None,
@@ -56,8 +57,8 @@ class EarlierMap:
         ----------
         folder
             Of the run.
-        shape, voxel_size
-            What its map must have: voxels along z, y, x, and their size in nm.
+        lattice
+            What its map must have as many voxels as along z, y, x, of the same size.
         ks
             Numbers of clusters of which it must have one; any will do where None.
         beside
@@ -75,11 +76,11 @@ class EarlierMap:
         run = RunFolder.existing(folder)
         fingerprint = run.digest("map")["fingerprint"]
         first = open_labels(run.segmentation)
-        size = first.volume.known_voxel_size()
-        if first.volume.shape != shape or not np.allclose(size, voxel_size, rtol=SAME):
+        alike = np.allclose(first.volume.known_voxel_size(), lattice.known_voxel_size(), rtol=SAME)
+        if first.volume.shape != lattice.shape or not alike:
             raise SettingsError(
                 str(folder),
-                f"its map has {_described(first.volume.shape, size)}, this one {_described(shape, voxel_size)}",
+                f"its map has {extent(first.volume)}, this one {extent(lattice)}",
                 "name a run of the same volume, and give both the same --working-voxel-size",
             )
         if ks is not None and not set(ks) & set(first.ks):
@@ -88,11 +89,11 @@ class EarlierMap:
                 f"has maps of {_listed(first.ks)} clusters, not of {_listed(ks)}",
                 "name a number of clusters that it has",
             )
-        return cls(folder.absolute(), fingerprint, first.ks)
+        return cls(folder.absolute(), run.segmentation, fingerprint, first.ks)
 
     def at(self, k: int, voxels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Return the clusters of single voxels in its map of k clusters, ``(N, 3)`` to ``(N,)``."""
-        array = open_labels(RunFolder.existing(self.folder).segmentation, k).volume.array
+        array = open_labels(self.segmentation, k).volume.array
         return read_at(lambda origin, shape: np.asarray(array[box_of(origin, shape)], np.uint8), voxels)
 
 
@@ -151,7 +152,7 @@ def compare_runs(folder: Path, other: Path, k: int | None = None) -> list[dict[s
     """
     run = RunFolder.existing(folder)
     labels = open_labels(run.segmentation).volume
-    own, earlier = (EarlierMap.of(each, labels.shape, labels.known_voxel_size()) for each in (folder, other))
+    own, earlier = (EarlierMap.of(each, labels) for each in (folder, other))
     ks = [each for each in own.ks if each in earlier.ks and k in (each, None)]
     if not ks:
         raise SettingsError(
@@ -168,10 +169,6 @@ def compare_runs(folder: Path, other: Path, k: int | None = None) -> list[dict[s
         ) from error
     found = match_with(earlier, voxels, {each: own.at(each, voxels) for each in ks})
     return [found[each].to_json() for each in ks]
-
-
-def _described(shape: Shape, size: Triple) -> str:
-    return f"{' x '.join(map(str, shape))} voxels of {' x '.join(f'{edge:g}' for edge in size)} nm"
 
 
 def _listed(ks: Sequence[int]) -> str:

@@ -345,11 +345,7 @@ def run(
     )
     if reference:
         reference.open(opened)
-    lattice = opened.working
-    earlier = None
-    if like is not None:
-        size = lattice.known_voxel_size()
-        earlier = EarlierMap.of(Path(like), lattice.shape, size, ks=settings.clusters, beside=out)
+    earlier = None if like is None else EarlierMap.of(Path(like), opened.working, ks=settings.clusters, beside=out)
     opened = without_padding(opened)
     if adopted:
         adopted.check(opened.working)

@@ -55,10 +55,11 @@ class RunFolder:
         OutputError
             If there is no run in it.
         """
-        folder = cls(path) if (path / RECORD).is_file() else None
-        if folder is None:
+        with disk_errors(path):
+            known = (path / RECORD).is_file()
+        if not known:
             raise OutputError(path, f"holds no run (no {RECORD})", "name the output folder of vemosaic run")
-        return folder
+        return cls(path)
 
     def save(self, **changes: Any) -> None:
         """Change entries of the record and write it, whole or not at all."""

@@ -186,8 +186,7 @@ class RunState:
         OutputError, SettingsError
             As of `EarlierMap.of`.
         """
-        lattice = self.first.working
-        return EarlierMap.of(folder, lattice.shape, lattice.known_voxel_size(), ks=ks, beside=self.folder.path)
+        return EarlierMap.of(folder, self.first.working, ks=ks, beside=self.folder.path)
 
     def number_like(self, earlier: EarlierMap | None) -> None:
         """Number the clusters that `fit` finds as an earlier map does; None: from dark to bright."""

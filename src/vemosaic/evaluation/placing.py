@@ -46,7 +46,7 @@ def place(reference: Volume, volume: Volume, source: Volume) -> tuple[Triple, Tr
     if (np.abs(own_low - low) > tolerance).any() or (np.abs(own_high - high) > tolerance).any():
         raise ReferenceMaskError(
             reference.source,
-            f"covers {_extent(reference)} but {source.source} covers {_extent(source)}",
+            f"covers {extent(reference)} but {source.source} covers {extent(source)}",
             "give a reference of the same region, and check both voxel sizes with vemosaic info",
         )
     return reference.voxel_size, reference.translation
@@ -63,7 +63,8 @@ def _shape(volume: Volume) -> str:
     return " x ".join(map(str, volume.shape))
 
 
-def _extent(volume: Volume) -> str:
+def extent(volume: Volume) -> str:
+    """Say how many voxels a volume has, of which size, and where they begin if not at the origin."""
     size = volume.known_voxel_size()
     text = f"{_shape(volume)} voxels of {' x '.join(f'{s:g}' for s in size)} nm"
     if any(volume.translation):

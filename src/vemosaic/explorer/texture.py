@@ -31,7 +31,7 @@ from vemosaic.explorer.locks import patience, turn
 from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.smoothing import Taps, Vectors, gaussian_taps, reach_of, smooth, smooth_codes
 from vemosaic.volumes.anisotropy import relative_depth
-from vemosaic.volumes.points import box_of, neighbours, read_at
+from vemosaic.volumes.points import box_of, fill_at, read_at
 from vemosaic.volumes.volume import Shape, Slices, mirrored
 
 WORDS = 64
@@ -259,10 +259,7 @@ class Texture:
 
     def _vectors_at(self, voxels: npt.NDArray[np.int64]) -> Vectors:
         result = np.empty((len(voxels), self.channels), np.float32)
-        for group in neighbours(voxels):
-            low, high = voxels[group].min(0), voxels[group].max(0) + 1
-            vectors = self._vectors(box_of(low, high - low))
-            result[group] = vectors[tuple((voxels[group] - low).T)]
+        fill_at(result, lambda origin, shape: self._vectors(box_of(origin, shape)), voxels)
         return result
 
     def box(self, box: Slices) -> Described:
