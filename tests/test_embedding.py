@@ -14,9 +14,10 @@ from scipy import ndimage
 from numeric_core import blobs, realistic_model, volume_of
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering import Words
-from vemosaic.embedding import TILE, Embedder, evenly, smooth, tiles_of
+from vemosaic.embedding import TILE, Embedder, evenly, tiles_of
 from vemosaic.gaussian import TRUNCATE, gaussian_taps
 from vemosaic.models.settings import Architecture
+from vemosaic.smoothing import smooth
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape
 
@@ -36,7 +37,7 @@ def embedder_of(smoothing: float = 0.0, words: Words | None = None) -> Embedder:
 
 def some_words() -> Words:
     rng = np.random.default_rng(0)
-    return Words(rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=(5, 2)).astype(np.float32))
+    return Words(*(rng.normal(size=(5, n)).astype(np.float32) for n in (3, 2, 2)))
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +147,17 @@ def test_words_take_the_place_of_the_embedding_before_smoothing(
 ) -> None:
     words = some_words()
     embedder = embedder_of(1.5, words)
-    assert embedder.channels == 2
+    assert embedder.channels == 4
     described = embedder.box(volume_of(image), (0, 0, 0), SHAPE)
     distance = ((whole[0.0][..., None, :] - words.centres) ** 2).sum(-1)
-    codes = words.codes[distance.argmin(-1)].astype(np.float64)
-    expected = ndimage.gaussian_filter(codes, 1.5, truncate=TRUNCATE, axes=(0, 1, 2))
+    word = distance.argmin(-1)
+    expected = np.concatenate(
+        [
+            ndimage.gaussian_filter(table[word].astype(np.float64), sigma, truncate=TRUNCATE, axes=(0, 1, 2))
+            for table, sigma in ((words.details, 0.5), (words.codes, 1.5))
+        ],
+        -1,
+    )
     inner = (slice(3, -3),) * 3
     np.testing.assert_allclose(described[inner], expected[inner], rtol=0, atol=1e-5)
 

@@ -67,7 +67,7 @@ def tried(
     """Four vocabularies, one after the other, and how far the clusters of each agree with the others', ``(k, 4)``."""
     seeds = [seed, *np.random.default_rng([seed, 6]).integers(2**31, size=3).tolist()]
     smooth = Embedder(embedder.model, PLAIN, smoothing=1.0)
-    tries = list(describe_sample(smooth, volume, seeds, words=6, dimensions=3))
+    tries = list(describe_sample(smooth, volume, seeds, words=6, dimensions=3, detail=1.0))
     labels = [
         assign(torch.from_numpy(sample.embedding), fit_clusters(sample, KS, seed))
         for seed, (_, sample) in zip(seeds, tries, strict=True)

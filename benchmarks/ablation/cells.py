@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from vemosaic.blocks.grid import Unit, units
-from vemosaic.embedding import smooth
 from vemosaic.gaussian import Taps, gaussian_taps
+from vemosaic.smoothing import smooth
 from vemosaic.volumes.volume import Shape, Triple, Volume
 
 EDGE = 32

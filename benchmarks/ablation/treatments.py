@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from ablation.cells import Cells, Vectors, reach, smoothed
-from vemosaic.clustering import Clusters, assign, code_words, find_words
+from vemosaic.clustering import Clusters, assign, code_details, code_words, find_words
+from vemosaic.embedding import DETAIL
 from vemosaic.errors import SettingsError
 from vemosaic.volumes.volume import Shape, Triple
 
@@ -65,12 +66,15 @@ class TextureWords:
     sigma
         Of the Gaussian over their histograms, in shortest edges of a voxel.
     dimensions
-        Of what describes a voxel.
+        Of what describes a voxel's surroundings.
+    detail
+        Weight of a voxel's own texture beside them; 0 to leave it out.
     """
 
     count: int = 64
     sigma: float = 3.0
     dimensions: int = 6
+    detail: float = 0.0
 
     def about(self) -> dict[str, Any]:
         """What decides the result."""
@@ -85,9 +89,22 @@ class TextureWords:
         centres = find_words(cells.sample(), self.count, seed)
         found = [self._words(values, centres) for values in cells.values]
         lost = self.halo(cells.scale)
-        words = code_words(centres, self._histograms(cells, found, lost), self.dimensions)
-        coded = Cells(cells.layout, cells.halo, tuple(words.codes[word] for word in found))
-        return coded.changed(lambda codes: smoothed(codes, self.sigma, cells.scale), lost)
+        codes = code_words(self._histograms(cells, found, lost), self.dimensions)
+        around = self._means(cells, found, codes, self.sigma)
+        if not self.detail:
+            return around
+        narrow = DETAIL * self.sigma
+        details = code_details(centres, self._means(cells, found, centres, narrow).sample(), self.detail)
+        own = self._means(cells, found, details, narrow)
+        both = (np.concatenate(each, -1) for each in zip(own.values, around.values, strict=True))
+        return Cells(around.layout, around.halo, tuple(both))
+
+    def _means(self, cells: Cells, found: Sequence[npt.NDArray[np.uint8]], codes: Vectors, sigma: float) -> Cells:
+        """Smooth what words stand for by a Gaussian no wider than `sigma` of the histograms, with as much lost."""
+        lost = self.halo(cells.scale)
+        cut = tuple(slice(n - m, m - n or None) for n, m in zip(lost, reach(sigma, cells.scale), strict=True))
+        coded = Cells(cells.layout, cells.halo, tuple(codes[word] for word in found))
+        return coded.changed(lambda values: smoothed(values[cut], sigma, cells.scale), lost)
 
     def _words(self, values: Vectors, centres: Vectors) -> npt.NDArray[np.uint8]:
         """Return the word of each voxel, from 0."""
@@ -131,6 +148,7 @@ TREATMENTS: dict[str, Treatment] = {
     "smooth2": Smooth(2.0),
     "smooth3": Smooth(3.0),
     "words": TextureWords(),
+    "words-detail": TextureWords(detail=1.0),
 }
 
 

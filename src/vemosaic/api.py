@@ -178,6 +178,7 @@ def cluster(
     words: int = DEFAULTS.words,
     vocabularies: int = DEFAULTS.vocabularies,
     dimensions: int = DEFAULTS.dimensions,
+    detail: float = DEFAULTS.detail,
     smoothing: float = DEFAULTS.smoothing,
     fit: Literal["sample", "stream"] = DEFAULTS.fit,
     clusterer: Literal["consensus", "kmeans", "mixture", "pymc", "hyperbolic"] = DEFAULTS.clusterer,
@@ -197,7 +198,7 @@ def cluster(
     mask
         On the same voxels: where it is zero nothing is drawn, and the map is 0. ``"nonzero"``, ``"everywhere"`` and
         None as in `train`.
-    words, vocabularies, dimensions, smoothing, fit, clusterer, seed
+    words, vocabularies, dimensions, detail, smoothing, fit, clusterer, seed
         As in `Settings`.
     listen
         Hears of the stages ``"sample"``, ``"stream"`` and ``"map"`` in voxels and of ``"fit"`` in trials; with a mask,
@@ -225,6 +226,7 @@ def cluster(
         words=words,
         vocabularies=vocabularies,
         dimensions=dimensions,
+        detail=detail,
         smoothing=smoothing,
         fit=fit,
         clusterer=clusterer,

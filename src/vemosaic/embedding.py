@@ -18,6 +18,7 @@ from vemosaic.gaussian import Taps, smoothing_taps
 from vemosaic.models import default
 from vemosaic.models.model import Model
 from vemosaic.models.patch_view import embed_places
+from vemosaic.smoothing import smooth
 from vemosaic.volumes.anisotropy import relative_depth
 from vemosaic.volumes.intensity import Intensity
 from vemosaic.volumes.volume import Shape, Volume
@@ -27,6 +28,9 @@ TILE = 96
 border, so that no choice of blocks changes a voxel."""
 
 UNSMOOTHED: Taps = ([1.0], [1.0], [1.0])
+
+DETAIL = 1 / 3
+"""Standard deviation of the Gaussian over a voxel's own texture, over that of the one over its surroundings."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,11 @@ class Embedder:
     def taps(self) -> Taps:
         """Weights of the Gaussian along z, y and x."""
         return smoothing_taps(self.smoothing, self.depth)
+
+    @property
+    def detail_taps(self) -> Taps:
+        """Weights of the narrower Gaussian, over a voxel's own texture."""
+        return smoothing_taps(DETAIL * self.smoothing, self.depth)
 
     @property
     def reach(self) -> Shape:
@@ -171,7 +180,7 @@ class Embedder:
         word = self._words_around(voxels, box, self.words)
         for part in wanted:
             cut = tuple(slice(o, o + n + 2 * r) for o, n, r in zip(part.origin, part.shape, self.reach, strict=True))
-            yield part, smooth(self.words.decode(word[cut]), self.taps)
+            yield part, self.words.describe(word[cut], self.taps, self.detail_taps)
 
     def _words_around(self, voxels: npt.NDArray[np.float32], box: Unit, words: Words) -> Tensor:
         """Find the word of every voxel of a box and of what smoothing needs around it, ``(Z, Y, X)`` uint8.
@@ -248,27 +257,3 @@ def grown(box: Unit, by: Shape) -> Unit:
     z, y, x = (o - more for o, more in zip(box.origin, by, strict=True))
     depth, height, width = (n + 2 * more for n, more in zip(box.shape, by, strict=True))
     return Unit(box.index, (z, y, x), (depth, height, width))
-
-
-def smooth(values: Tensor, taps: Taps) -> Tensor:
-    """Convolve ``(Z, Y, X, C)`` along z, y and x, each with taps of its own; an axis loses ``len(taps) - 1`` voxels.
-
-    A convolution along one axis is a product with a banded matrix: several times as fast as adding shifted copies.
-    """
-    depth, height, _, channels = values.shape
-    band_z, band_y, band_x = (_band(n, t, values) for n, t in zip(values.shape, taps, strict=False))
-    if len(taps[2]) > 1:
-        values = band_x @ values  # (Z, Y, X', C)
-    if len(taps[1]) > 1:
-        values = band_y @ values.view(depth, height, -1)  # (Z, Y', X' C)
-    if len(taps[0]) > 1:
-        values = band_z @ values.view(depth, -1)  # (Z', Y' X' C)
-    return values.view(len(band_z), len(band_y), len(band_x), channels)
-
-
-def _band(length: int, taps: list[float], like: Tensor) -> Tensor:
-    """Return the matrix ``(length - len(taps) + 1, length)`` that convolves a column."""
-    band = like.new_zeros((length - len(taps) + 1, length))
-    for place, weight in enumerate(taps):
-        band.diagonal(place).fill_(weight)
-    return band

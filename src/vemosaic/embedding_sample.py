@@ -9,16 +9,18 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.blocks.executor import stream
 from vemosaic.blocks.grid import Unit, unit_at, unit_counts
-from vemosaic.clustering import Clusters, Words, assign, code_words, find_words
-from vemosaic.embedding import UNSMOOTHED, Embedder, grown, smooth
+from vemosaic.clustering import Clusters, Words, assign, code_details, code_words, find_words
+from vemosaic.embedding import UNSMOOTHED, Embedder, grown
 from vemosaic.errors import VolumeError
 from vemosaic.gaussian import Taps
+from vemosaic.smoothing import smooth
 from vemosaic.volumes.volume import Volume
 
 CELL = 16
@@ -82,15 +84,29 @@ class _Cell:
     raw: npt.NDArray[np.float32]
     chosen: npt.NDArray[np.int64]
 
-    def described(self, words: Words | None, taps: Taps) -> npt.NDArray[np.float32]:
+    def smoothed(self, taps: Taps) -> npt.NDArray[np.float32]:
+        """Gaussian means of the semantic means around the voxels drawn, ``(N, C)``."""
+        return self._inner(smooth(self.semantic, taps))
+
+    def described(self, embedder: Embedder) -> npt.NDArray[np.float32]:
         """What describes the voxels drawn, ``(N, C)``."""
-        embedding = words.encode(self.semantic) if words else self.semantic
-        return self._inner(smooth(embedding, taps))
+        if embedder.words is None:
+            return self.smoothed(embedder.taps)
+        word = embedder.words.nearest(self.semantic)
+        return self._inner(embedder.words.describe(word, embedder.taps, embedder.detail_taps))
 
     def histograms(self, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
         """Gaussian-weighted histograms of the words around the voxels drawn, ``(N, W)``."""
-        word = assign(self.semantic, [Clusters(centres)])[0].long() - 1
+        word = self._words(centres)
         return self._inner(smooth(F.one_hot(word, len(centres)).float(), taps))
+
+    def means(self, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
+        """Gaussian means of the centres of the words around the voxels drawn, ``(N, C)``."""
+        return self._inner(smooth(torch.from_numpy(centres)[self._words(centres)], taps))
+
+    def _words(self, centres: npt.NDArray[np.float32]) -> Tensor:
+        """Word of each voxel, from 0, ``(Z + 2 reach, ...)``."""
+        return assign(self.semantic, [Clusters(centres)])[0].long() - 1
 
     def _inner(self, values: Tensor) -> npt.NDArray[np.float32]:
         """Cut what lies outside the cell, and pick the voxels drawn."""
@@ -107,6 +123,7 @@ def describe_sample(
     *,
     words: int = 0,
     dimensions: int = 6,
+    detail: float = 0.0,
     mask: Volume | None = None,
     count: int = SAMPLE,
     listen: Listener = ignore,
@@ -127,6 +144,9 @@ def describe_sample(
         Texture words to find (`vemosaic.clustering.words`); 0 for none, and then all seeds give the same.
     dimensions
         Length of their codes.
+    detail
+        Weight of a voxel's own texture beside that of its surroundings (`vemosaic.clustering.words`); 0 to leave it
+        out.
     mask
         Non-zero where voxels may be drawn.
     count
@@ -154,14 +174,17 @@ def describe_sample(
     cells = _read_cells(embedder, volume, mask, count, seeds[0], listen)
     places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
     voxel, intensity = np.concatenate(places), np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells])
-    semantic = np.concatenate([cell.described(None, UNSMOOTHED) for cell in cells]) if words else None
+    semantic = np.concatenate([cell.smoothed(UNSMOOTHED) for cell in cells]) if words else None
     for seed in seeds:
         if semantic is not None:
             centres = find_words(semantic, words, seed)
-            histograms = (cell.histograms(centres, embedder.taps) for cell in cells)
-            embedder = replace(embedder, words=code_words(centres, histograms, dimensions))
-        described = np.concatenate([cell.described(embedder.words, embedder.taps) for cell in cells])
-        yield embedder, EmbeddingSample(voxel, described, intensity)
+            codes = code_words((cell.histograms(centres, embedder.taps) for cell in cells), dimensions)
+            details = np.empty((words, 0), np.float32)
+            if detail:
+                means = np.concatenate([cell.means(centres, embedder.detail_taps) for cell in cells])
+                details = code_details(centres, means, detail)
+            embedder = replace(embedder, words=Words(centres, codes, details))
+        yield embedder, EmbeddingSample(voxel, np.concatenate([cell.described(embedder) for cell in cells]), intensity)
 
 
 def _read_cells(

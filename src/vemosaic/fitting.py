@@ -81,6 +81,7 @@ def fit_typical(
         seeds,
         words=settings.words,
         dimensions=settings.dimensions,
+        detail=settings.detail,
         mask=mask,
         listen=listen,
     )

@@ -390,7 +390,7 @@ def _described(embedder: Embedder, found: Sequence[Clustering]) -> bytes:
     """Write down what a map is made with: words, smoothing, clusters."""
     words = embedder.words
     document = {
-        "words": words and {"centres": words.centres.tolist(), "codes": words.codes.tolist()},
+        "words": words and words.to_json(),
         "smoothing": embedder.smoothing,
         "clusters": {str(c.k): c.to_json() for c in found},
     }

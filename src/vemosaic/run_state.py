@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 
 import vemosaic
@@ -224,7 +223,7 @@ class RunState:
         document = json.loads((centres or self.folder.centres).read_text())
         words = document["words"]
         if words:
-            words = Words(np.array(words["centres"], np.float32), np.array(words["codes"], np.float32))
+            words = Words.from_json(words)
         return replace(self.embedder(), words=words, smoothing=document["smoothing"])
 
     def ledger(self, stage: str, mark: str, owns: Callable[[Unit], Sequence[Path]]) -> Ledger:

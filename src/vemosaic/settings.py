@@ -46,6 +46,13 @@ class Settings(BaseModel):
         "with the others is taken. Without texture words: once.",
     )
     dimensions: int = Field(6, ge=1, description="Length of what describes a voxel when there are texture words.")
+    detail: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="Weight of a voxel's own texture beside that of its surroundings, when there are texture words; 0 "
+        "to describe voxels by their surroundings alone.",
+    )
     smoothing: float = Field(
         3.0,
         ge=0,

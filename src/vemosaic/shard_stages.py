@@ -171,8 +171,9 @@ class ShardStages(RunState):
     def _fit_mark(self) -> str:
         return fingerprint(
             "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
-            self.settings.words, self.settings.trials, self.settings.dimensions, self.settings.smoothing,
-            self.settings.seed, self.settings.clusterer, *([self._like["map"]] if self._like else []),
+            self.settings.words, self.settings.trials, self.settings.dimensions, self.settings.detail,
+            self.settings.smoothing, self.settings.seed, self.settings.clusterer,
+            *([self._like["map"]] if self._like else []),
         )  # fmt: skip
 
     def _map_ledger(self, store: LabelStore, mark: str) -> Ledger:

@@ -18,8 +18,9 @@ from vemosaic.bench.counting import (
     embedding_cost,
     statistics_cost,
 )
-from vemosaic.embedding import Embedder, smooth
+from vemosaic.embedding import Embedder
 from vemosaic.models.settings import Architecture
+from vemosaic.smoothing import smooth
 
 SMALL = Architecture(channels=(2, 3, 4, 5), latent=6, semantic=3)
 BOX = (6, 7, 9)
@@ -51,18 +52,19 @@ def test_words_and_smoothing() -> None:
     """Every product and addition that a loop would do, and every number that it would take or give."""
     plain = Embedder(realistic_model(SMALL), PLAIN)
     embedder = Embedder(plain.model, PLAIN, random_words(3), smoothing=0.75)
-    taps = embedder.taps
     depth, height, width = (n + 2 * r for n, r in zip(BOX, embedder.reach, strict=True))
     count, channels = embedder.words.centres.shape
-    codes = np.zeros((depth, height, width, embedder.channels), np.float32)
-    flops, numbers = 2 * channels * count * depth * height * width, channels * depth * height * width + codes.size
-    for axis in (2, 1, 0):
-        numbers += codes.size
-        only = tuple(taps[axis] if a == axis else [1.0] for a in range(3))
-        codes = smooth(torch.from_numpy(codes), only).numpy()
-        flops += sum(2 for _ in itertools.product(range(codes.size), taps[axis]))
-        numbers += codes.size
-    assert codes.shape[:3] == BOX
+    voxels = depth * height * width
+    flops, numbers = 2 * channels * count * voxels, (channels + embedder.channels) * voxels
+    for table, taps in ((embedder.words.details, embedder.detail_taps), (embedder.words.codes, embedder.taps)):
+        codes = np.zeros((*(n + len(t) - 1 for n, t in zip(BOX, taps, strict=True)), table.shape[1]), np.float32)
+        for axis in (2, 1, 0):
+            numbers += codes.size
+            only = tuple(taps[axis] if a == axis else [1.0] for a in range(3))
+            codes = smooth(torch.from_numpy(codes), only).numpy()
+            flops += sum(2 for _ in itertools.product(range(codes.size), taps[axis]))
+            numbers += codes.size
+        assert codes.shape[:3] == BOX
     assert describing_cost(embedder, BOX) == Cost(flops, 4 * numbers)
     grown = sum((layer.cost for layer in dense_layers(plain.model.encoder, (depth, height, width))), Cost())
     assert embedding_cost(embedder, BOX) == grown + Cost(flops, 4 * numbers)

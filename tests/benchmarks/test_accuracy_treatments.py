@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,22 @@ def test_words_describe_by_whitened_components_of_the_histograms_around():
         descriptions.append(found.inner(0)[z, y, x])
     linear = np.linalg.lstsq(np.array(histograms), np.array(descriptions), rcond=None)[0]
     np.testing.assert_allclose(np.array(histograms) @ linear, descriptions, atol=1e-3)
+
+
+def test_a_voxel_s_own_texture_comes_before_its_surroundings():
+    given = cells()
+    around, both = WORDS(given, 3), replace(WORDS, detail=2.0)(given, 3)
+    np.testing.assert_array_equal(both.sample()[:, 3:], around.sample())
+    own = both.sample()[:, :3].astype(np.float64)  # as many as the embedding has
+    np.testing.assert_allclose(own[:, 0].std(), 2.0, rtol=1e-2)
+    centres = find_words(given.sample(), 5, 3)
+    places = centres[assign(torch.from_numpy(given.sample()), [Clusters(centres)])[0].numpy() - 1]
+    taps = np.array([np.exp(-4.5), 1, np.exp(-4.5)])
+    assert (taps / taps.sum())[1] ** 3 > 0.9  # a Gaussian of a third of a voxel: hardly more than its own word
+    for column in own.T[: np.linalg.matrix_rank(centres - centres.mean(0))]:
+        design = np.c_[places, np.ones(len(places))]
+        fitted = design @ np.linalg.lstsq(design, column, rcond=None)[0]
+        assert np.corrcoef(fitted, column)[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("name", ["blur", "words+", "none+words"])

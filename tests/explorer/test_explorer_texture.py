@@ -37,7 +37,9 @@ def test_vectors_are_what_the_map_was_made_from(session: Session) -> None:
     texture = session.derived.texture
     found = texture.box(inner).vectors
     assert np.allclose(texture.own(found), expected, atol=1e-4)
-    assert found.shape[-1] == 3 * expected.shape[-1] == texture.channels
+    own = texture._vocabulary
+    assert own.details.shape[1] > 0
+    assert found.shape[-1] == texture.channels == own.details.shape[1] + 3 * own.codes.shape[1]
 
 
 def test_where_patches_are_flat_less_is_smoothed_along_z(explored: Path) -> None:
@@ -71,12 +73,13 @@ def test_codes_are_smoothed_alike_in_thin_boxes_and_others(shape: tuple[int, int
 def slow_vectors(texture: Texture, voxel: tuple[int, int, int]) -> np.ndarray:
     """Weight the codes around a voxel one by one."""
     words = texture.words.read(0, box_of((0, 0, 0), texture.run.shape))
-    codes = texture._vocabulary[1]
     reach = texture.reach
     places = [mirrored(np.arange(v - r, v + r + 1), n) for v, r, n in zip(voxel, reach, words.shape, strict=True)]
-    around = codes[words[np.ix_(*places)]]
+    word = words[np.ix_(*places)]
     padded = [[np.pad(t, r - len(t) // 2) for t, r in zip(taps, reach, strict=True)] for taps in texture._kernels]
-    return np.concatenate([np.einsum("zyxc,z,y,x->c", around, *taps) for taps in padded])
+    _, codes, details = texture._vocabulary
+    tables = [(details, padded[0]), *((codes, taps) for taps in padded)]
+    return np.concatenate([np.einsum("zyxc,z,y,x->c", table[word], *taps) for table, taps in tables])
 
 
 @pytest.mark.parametrize("voxel", [(0, 0, 0), (19, 35, 39), (10, 20, 3)])
@@ -182,6 +185,7 @@ def test_a_run_without_words_gets_some(explored: Path, monkeypatch: pytest.Monke
     (explored / "centres.json").write_text(json.dumps(document | {"words": None}))
     monkeypatch.setattr(texture_module, "WORDS", 5)
     texture = Session(explored).derived.texture
-    centres, codes = texture._vocabulary
+    centres, codes, details = texture._vocabulary
+    assert details.shape == (5, 0)
     assert len(centres) == 5
     assert centres is codes

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vemosaic.bench.bounds import bounded
 from vemosaic.bench.conditions import Conditions
@@ -15,7 +16,6 @@ from vemosaic.bench.peaks import measure_peaks
 from vemosaic.bench.timing import rates
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering import Clusters, assign, statistics_of
-from vemosaic.embedding import smooth
 from vemosaic.settings import Settings
 
 KS = Settings().clusters
@@ -37,12 +37,15 @@ def bench_cluster(conditions: Conditions) -> dict[str, Any]:
     depth, height, width = (n + 2 * r for n, r in zip(tile.shape, described.reach, strict=True))
     grown = Unit(tile.index, (z, y, x), (depth, height, width))
     semantic = plain.semantic(plain.normalised(plain.read(volume, grown)), grown.origin)
-    embedding = smooth(words.encode(semantic), described.taps)
+
+    def describe() -> Tensor:
+        return words.describe(words.nearest(semantic), described.taps, described.detail_taps)
+
+    embedding = describe()
     clusterings = random_clusterings(embedding)
 
     def label() -> int:
-        smoothed = smooth(words.encode(semantic), described.taps)
-        return assign(smoothed, clusterings)[0].numel()
+        return assign(describe(), clusterings)[0].numel()
 
     def follow() -> int:
         statistics_of(embedding, clusterings)

@@ -106,4 +106,5 @@ def random_words(channels: int) -> Words:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(settings.words, channels))
     codes = rng.normal(size=(settings.words, settings.dimensions))
-    return Words(centres.astype(np.float32), codes.astype(np.float32))
+    details = rng.normal(size=(settings.words, channels if settings.detail else 0))
+    return Words(*(array.astype(np.float32) for array in (centres, codes, details)))

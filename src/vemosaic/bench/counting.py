@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from vemosaic.bench.bounds import Cost
 from vemosaic.devices import arithmetic
 from vemosaic.embedding import Embedder
+from vemosaic.gaussian import Taps
 from vemosaic.models.default import Encoder
 from vemosaic.volumes.volume import Shape
 
@@ -85,18 +86,26 @@ def describing_cost(embedder: Embedder, shape: Sequence[int]) -> Cost:
     takes a product for each tap, axis by axis.
     """
     total = Cost()
-    box = [n + 2 * r for n, r in zip(shape, embedder.reach, strict=True)]
-    if embedder.words is not None:
-        count, channels = embedder.words.centres.shape
-        voxels = math.prod(box)
-        total += Cost(2.0 * channels * count * voxels, NUMBER * (channels + embedder.channels) * voxels)
+    if embedder.words is None:
+        return total + _smoothing_cost(embedder.channels, shape, embedder.taps)
+    voxels = math.prod(n + 2 * r for n, r in zip(shape, embedder.reach, strict=True))
+    count, channels = embedder.words.centres.shape
+    total += Cost(2.0 * channels * count * voxels, NUMBER * (channels + embedder.channels) * voxels)
+    for table, taps in ((embedder.words.details, embedder.detail_taps), (embedder.words.codes, embedder.taps)):
+        total += _smoothing_cost(table.shape[1], shape, taps)
+    return total
+
+
+def _smoothing_cost(channels: int, shape: Sequence[int], taps: Taps) -> Cost:
+    """Return what it costs to smooth a box of so many channels, along one axis after the other."""
+    total = Cost()
+    box = [n + len(t) - 1 for n, t in zip(shape, taps, strict=True)]
     for axis in (2, 1, 0):
-        taps = len(embedder.taps[axis])
-        if taps > 1:
-            before = embedder.channels * math.prod(box)
+        if len(taps[axis]) > 1:
+            before = channels * math.prod(box)
             box[axis] = shape[axis]
-            after = embedder.channels * math.prod(box)
-            total += Cost(2.0 * taps * after, NUMBER * (before + after))
+            after = channels * math.prod(box)
+            total += Cost(2.0 * len(taps[axis]) * after, NUMBER * (before + after))
     return total
 
 

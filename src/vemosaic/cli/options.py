@@ -94,6 +94,12 @@ Vocabularies = Annotated[
         rich_help_panel=METHOD,
     ),
 ]
+Detail = Annotated[
+    float | None,
+    typer.Option(
+        help="Weight of a voxel's own texture beside that of its surroundings, 0 for none.", rich_help_panel=METHOD
+    ),
+]
 Smoothing = Annotated[
     float | None,
     typer.Option(

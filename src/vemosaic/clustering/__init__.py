@@ -21,7 +21,7 @@ from vemosaic.clustering.mixture import Mixture, fit_mixture
 from vemosaic.clustering.pymc_mixture import check_pymc, fit_pymc_mixture
 from vemosaic.clustering.statistics import Statistics, Streamable, statistics_of, updated
 from vemosaic.clustering.suggestion import Suggestion, lifetimes, suggested_k
-from vemosaic.clustering.words import Words, code_words, find_words
+from vemosaic.clustering.words import Words, code_details, code_words, find_words
 
 __all__ = [
     "CLUSTERERS",
@@ -39,6 +39,7 @@ __all__ = [
     "assign",
     "check_clusterer",
     "clustering_from_json",
+    "code_details",
     "code_words",
     "confidence",
     "find_words",

@@ -75,11 +75,11 @@ def smooth_codes(words: Bytes, codes: Vectors, kernels: Sequence[Taps]) -> Vecto
         _smooth_thin(words, codes, kernels, thin, smoothed)
     else:
         for number, taps in enumerate(kernels):
-            smoothed[..., number, :] = smooth(codes[_trimmed(words, kernels[-1], taps)], taps)
+            smoothed[..., number, :] = smooth(codes[trimmed(words, kernels[-1], taps)], taps)
     return smoothed.reshape(*inner, -1)
 
 
-def _trimmed(values: npt.NDArray[Any], widest: Taps, taps: Taps) -> npt.NDArray[Any]:
+def trimmed(values: npt.NDArray[Any], widest: Taps, taps: Taps) -> npt.NDArray[Any]:
     """Cut from each face of ``(Z, Y, X, ...)`` what the widest kernel reaches beyond another."""
     surplus = [a - b for a, b in zip(reach_of(widest), reach_of(taps), strict=True)]
     return values[tuple(slice(s, n - s) for s, n in zip(surplus, values.shape, strict=False))]

@@ -3,8 +3,9 @@
 The encoder is far too slow for a plane to be described while somebody paints: it is run once over the volume, and what
 is kept of it is one byte a voxel, the *word* of the voxel's patch (see `vemosaic.clustering.words`). What describes a
 voxel is then a Gaussian mean of its neighbours' codes, as in the map itself, here at three widths: that of the run, a
-third of it and twice as much. A second byte names the voxel's *prototype*: which of up to 255 fine clusters of the
-sampled dots it is nearest to, by which a lasso round dots becomes a rule for voxels, and scribbles learn from the map.
+third of it and twice as much; before them, the mean of their details over the narrowest. A second byte names the
+voxel's *prototype*: which of up to 255 fine clusters of the sampled dots it is nearest to, by which a lasso round dots
+becomes a rule for voxels, and scribbles learn from the map.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from vemosaic.errors import VemosaicError
 from vemosaic.explorer.layers import Bytes, Layer
 from vemosaic.explorer.locks import patience, turn
 from vemosaic.explorer.opened import OpenedRun
-from vemosaic.explorer.smoothing import Taps, Vectors, gaussian_taps, reach_of, smooth, smooth_codes
+from vemosaic.explorer.smoothing import Taps, Vectors, gaussian_taps, reach_of, smooth_codes, trimmed
 from vemosaic.volumes.anisotropy import relative_depth
 from vemosaic.volumes.points import box_of, fill_at, read_at
 from vemosaic.volumes.volume import Shape, Slices, mirrored
@@ -44,8 +45,8 @@ NARROWEST = 1.5
 WIDTHS = (1 / 3, 1.0, 2.0)
 """Standard deviations of the Gaussians over that of the run."""
 
-OWN = 1
-"""Which of them is that of the run."""
+DETAIL, OWN = 0, 1
+"""Which of them are those of the run, over details and over codes."""
 
 TILE = 96
 KEPT_BYTES = 64 * 2**20
@@ -59,13 +60,21 @@ class NotYet(VemosaicError):
         self.waiting_for = waiting_for
 
 
+class Vocabulary(NamedTuple):
+    """A run's words, as of `vemosaic.clustering.words.Words`, which needs torch."""
+
+    centres: Vectors
+    codes: Vectors
+    details: Vectors
+
+
 class Described(NamedTuple):
     """What is known of some voxels.
 
     Attributes
     ----------
     vectors
-        Means of the codes around each, of one Gaussian after the other, ``(..., C)``, float32.
+        Means of the details around each, and of the codes, of one Gaussian after the other, ``(..., C)``, float32.
     prototypes
         Of each, ``(...)``, uint8.
     """
@@ -107,13 +116,14 @@ class Texture:
             raise NotYet("texture", "the texture of the volume")
 
     @cached_property
-    def _vocabulary(self) -> tuple[Vectors, Vectors]:
-        """Centres and codes of the words; those of a run without words are found in its sample."""
+    def _vocabulary(self) -> Vocabulary:
+        """The run's words; those of a run without words are found in its sample."""
         known = json.loads(self.run.folder.centres.read_text())["words"]
-        if known:
-            return np.array(known["centres"], np.float32), np.array(known["codes"], np.float32)
-        centres = self._kept_fit("words.npy", WORDS)
-        return centres, centres
+        if not known:
+            centres = self._kept_fit("words.npy", WORDS)
+            return Vocabulary(centres, centres, np.empty((len(centres), 0), np.float32))
+        details = known.get("details", [[]] * len(known["centres"]))
+        return Vocabulary(*(np.array(each, np.float32) for each in (known["centres"], known["codes"], details)))
 
     @cached_property
     def _kernels(self) -> list[Taps]:
@@ -126,7 +136,7 @@ class Texture:
     @property
     def channels(self) -> int:
         """Length of a vector, C."""
-        return len(WIDTHS) * int(self._vocabulary[1].shape[1])
+        return int(self._vocabulary.details.shape[1] + len(WIDTHS) * self._vocabulary.codes.shape[1])
 
     @property
     def reach(self) -> Shape:
@@ -135,8 +145,9 @@ class Texture:
 
     def own(self, vectors: Vectors) -> Vectors:
         """Return the part of vectors ``(..., C)`` by which the map was made, and dots are described."""
-        codes = self._vocabulary[1].shape[1]
-        return vectors[..., OWN * codes : (OWN + 1) * codes]
+        details, codes = self._vocabulary.details.shape[1], self._vocabulary.codes.shape[1]
+        begin = details + OWN * codes
+        return np.concatenate((vectors[..., :details], vectors[..., begin : begin + codes]), -1)
 
     def write(self, listen: Listener = ignore) -> None:
         """Compute words and prototypes of the whole volume; an interrupted writing goes on.
@@ -153,15 +164,14 @@ class Texture:
 
     def _write_prototypes(self, listen: Listener) -> None:
         centres = self.prototype_centres
-        own = self._kernels[OWN]
-        reach = reach_of(own)
-        codes = self._vocabulary[1]
+        kernels = [self._kernels[OWN]]
+        reach = reach_of(kernels[-1])
 
         def compute(unit: Unit, words: Bytes) -> Bytes:
             nearest = np.empty(unit.shape, np.uint8)
             for tile in _tiles(unit):
                 around = words[_with(tile, reach)]
-                nearest[tile] = _nearest(smooth(codes[around], own), centres) + 1
+                nearest[tile] = _nearest(self._smoothed(around, kernels), centres) + 1
             return nearest
 
         self.prototypes.fill(read=lambda unit: self._padded(unit.slices, reach), compute=compute, listen=listen)
@@ -177,7 +187,7 @@ class Texture:
         job = Run.reopen(self.run.path)
         plain = replace(job.describer(), words=None, smoothing=0.0)
         volume = job.first.seen
-        vocabulary = Clusters(self._vocabulary[0])
+        vocabulary = Clusters(self._vocabulary.centres)
 
         @torch.inference_mode()
         def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> Bytes:
@@ -284,11 +294,19 @@ class Texture:
         """Describe a unit tile by tile: the box within the unit, and what is known of it, ``(Z, Y, X)``."""
         words, prototypes = around
         for tile in _tiles(unit):
-            vectors = smooth_codes(words[_with(tile, self.reach)], self._vocabulary[1], self._kernels)
-            yield tile, Described(vectors, prototypes[tile])
+            yield tile, Described(self._smoothed(words[_with(tile, self.reach)], self._kernels), prototypes[tile])
 
     def _vectors(self, box: Slices) -> Vectors:
-        return smooth_codes(self._padded(box, self.reach), self._vocabulary[1], self._kernels)
+        return self._smoothed(self._padded(box, self.reach), self._kernels)
+
+    def _smoothed(self, words: Bytes, kernels: Sequence[Taps]) -> Vectors:
+        """Smooth the details of words, and their codes with each of some kernels, the last of which is the widest."""
+        codes = smooth_codes(words, self._vocabulary.codes, kernels)
+        if not self._vocabulary.details.shape[1]:
+            return codes
+        narrow = self._kernels[DETAIL]
+        details = smooth_codes(trimmed(words, kernels[-1], narrow), self._vocabulary.details, [narrow])
+        return np.concatenate((details, codes), -1)
 
     def _padded(self, box: Slices, reach: Shape) -> Bytes:
         """Read the words of a box and around it, mirrored at the border of the volume."""

@@ -251,9 +251,9 @@ def _any_words(settings: Settings, rng: np.random.Generator) -> Words | None:
     """Words where they cost what found ones do."""
     if not settings.words:
         return None
-    centres = rng.normal(size=(settings.words, settings.model.architecture.semantic))
-    codes = rng.normal(size=(settings.words, min(settings.dimensions, settings.words)))
-    return Words(centres.astype(np.float32), codes.astype(np.float32))
+    semantic = settings.model.architecture.semantic
+    widths = (semantic, min(settings.dimensions, settings.words), semantic if settings.detail else 0)
+    return Words(*(rng.normal(size=(settings.words, width)).astype(np.float32) for width in widths))
 
 
 def duration(seconds: float) -> str:
