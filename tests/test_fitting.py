@@ -107,7 +107,7 @@ class TestTypical:
             if best > 0:  # or the test would show nothing
                 break
         found, sample = tries[best]
-        chosen = fit_typical(embedder, volume, settings(vocabularies=4, seed=seed))
+        chosen = fit_typical(embedder, volume, settings(vocabularies=4, seed=seed, detail=1.0))
         assert best > 0
         assert found.words is not None
         assert chosen.embedder.words is not None

@@ -65,6 +65,7 @@ LEARNED: dict[str, ModelSettings] = {
     "batch32-semantic16": changed(optimiser={"batch": 32}, architecture={"semantic": 16}),
     "one-positive": changed(optimiser={"batch": 320}, sampling={"positives": 1}),
     "fast": changed(optimiser={"learning_rate": 3e-3}),
+    "slices-moved": changed(sampling={"slices": 3}),  # of volumes in slices: positives are moved as in cubes
 }
 """Presets, and ideas: each is the default preset but for what its name says."""
 

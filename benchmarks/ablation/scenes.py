@@ -18,7 +18,7 @@ from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.evaluation import Reference, open_reference
 from vemosaic.evaluation.reference import reference_from_arrays
 from vemosaic.volumes import at_voxel_size, open_volume
-from vemosaic.volumes.volume import Volume
+from vemosaic.volumes.volume import Shape, Volume
 
 DATA = Path(os.environ.get("VEMOSAIC_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 PICTURE = 256
@@ -108,6 +108,28 @@ def _epfl(image: str, masks: str, voxel_size: float) -> Labelled:
     return Labelled(volume, reference, reference.class_names, ("mitochondria",))
 
 
+def _epfl_in_slices(thickness: int) -> Labelled:
+    """Average EPFL's crop of 5 nm to slices of so many nm, and to pixels of 15 nm."""
+    folder = DATA / "epfl_ca1"
+    image, mask = (
+        open_volume(str(folder / name)) for name in ("raw_5nm_crop.ome.tif", "mitochondria_5nm_crop.ome.tif")
+    )
+    factors = (thickness // 5, 3, 3)
+    averaged = [_averaged(each.read((0, 0, 0), each.shape), factors) for each in (image, mask)]
+    volume = open_volume(averaged[0].round().astype(np.uint8), voxel_size=(float(thickness), 15.0, 15.0))
+    inside = (averaged[1] > averaged[1].max() / 2).astype(np.uint8)
+    reference = reference_from_arrays({"mitochondria": inside}, volume)
+    return Labelled(volume, reference, reference.class_names, ("mitochondria",))
+
+
+def _averaged(voxels: npt.NDArray[np.float32], factors: Shape) -> npt.NDArray[np.float32]:
+    """Average blocks of so many voxels along each axis; what does not fill one at the end is left out."""
+    counts = [n // f for n, f in zip(voxels.shape, factors, strict=True)]
+    whole = voxels[tuple(slice(n * f) for n, f in zip(counts, factors, strict=True))]
+    blocks = whole.reshape([m for pair in zip(counts, factors, strict=True) for m in pair])
+    return blocks.mean((1, 3, 5), dtype=np.float32)
+
+
 def _vnc(voxel_size: float) -> Labelled:
     source = open_volume(str(DATA / "vnc_sstem" / "raw.ome.tif"))
     volume = at_voxel_size(source, voxel_size)
@@ -127,6 +149,8 @@ VOLUMES: dict[str, Callable[[], Labelled]] = {
     "epfl15": partial(_epfl, "raw_5nm_crop.ome.tif", "mitochondria_5nm_crop.ome.tif", 15.0),
     "epfl16": partial(_epfl, "raw_10nm.ome.tif", "mitochondria_10nm.ome.tif", 16.0),
     "epfl10": partial(_epfl, "raw_10nm.ome.tif", "mitochondria_10nm.ome.tif", 10.0),
+    "epfl30": partial(_epfl_in_slices, 30),
+    "epfl50": partial(_epfl_in_slices, 50),
     "vnc16": partial(_vnc, 16.0),
     "vnc8": partial(_vnc, 8.0),
     "phantom": partial(_phantom, 1),

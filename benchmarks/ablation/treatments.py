@@ -14,6 +14,7 @@ from ablation.cells import Cells, Vectors, reach, smoothed
 from vemosaic.clustering import Clusters, assign, code_details, code_words, find_words
 from vemosaic.embedding import DETAIL
 from vemosaic.errors import SettingsError
+from vemosaic.settings import FLAT_DETAIL
 from vemosaic.volumes.volume import Shape, Triple
 
 
@@ -78,7 +79,8 @@ class TextureWords:
 
     def about(self) -> dict[str, Any]:
         """What decides the result."""
-        return {"kind": "words", **asdict(self)}
+        about = {"kind": "words", **asdict(self)}
+        return about if self.detail else {name: value for name, value in about.items() if name != "detail"}
 
     def halo(self, scale: Triple) -> Shape:
         """Voxels that the Gaussian needs."""
@@ -148,7 +150,7 @@ TREATMENTS: dict[str, Treatment] = {
     "smooth2": Smooth(2.0),
     "smooth3": Smooth(3.0),
     "words": TextureWords(),
-    "words-detail": TextureWords(detail=1.0),
+    "words-detail": TextureWords(detail=FLAT_DETAIL),
 }
 
 

@@ -178,7 +178,7 @@ def cluster(
     words: int = DEFAULTS.words,
     vocabularies: int = DEFAULTS.vocabularies,
     dimensions: int = DEFAULTS.dimensions,
-    detail: float = DEFAULTS.detail,
+    detail: float | Literal["auto"] = DEFAULTS.detail,
     smoothing: float = DEFAULTS.smoothing,
     fit: Literal["sample", "stream"] = DEFAULTS.fit,
     clusterer: Literal["consensus", "kmeans", "mixture", "pymc", "hyperbolic"] = DEFAULTS.clusterer,

@@ -81,7 +81,7 @@ def fit_typical(
         seeds,
         words=settings.words,
         dimensions=settings.dimensions,
-        detail=settings.detail,
+        detail=settings.detail_with(embedder.model.settings),
         mask=mask,
         listen=listen,
     )

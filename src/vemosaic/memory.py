@@ -102,7 +102,8 @@ def project(
     """
     reach = len(gaussian_taps(settings.smoothing)) // 2
     semantic = settings.model.architecture.semantic
-    described = settings.dimensions + semantic * bool(settings.detail) if settings.words else semantic
+    details = semantic if settings.detail_with(settings.model) else 0
+    described = settings.dimensions + details if settings.words else semantic
     tile = math.prod(min(TILE, n) + 2 * reach for n in shape)
     if isinstance(settings.model.architecture, Architecture):
         channels = settings.model.architecture.channels

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vemosaic.models.model import Model
 
 
+FLAT_DETAIL = 5 / 3
+"""Weight of a voxel's own texture where patches are flat: what lies in thick slices is often a voxel or two thin."""
+
+
 class Settings(BaseModel):
     """Everything that decides a run's result, beside its input."""
 
@@ -46,12 +50,10 @@ class Settings(BaseModel):
         "with the others is taken. Without texture words: once.",
     )
     dimensions: int = Field(6, ge=1, description="Length of what describes a voxel when there are texture words.")
-    detail: float = Field(
-        1.0,
-        ge=0,
-        le=10,
+    detail: Annotated[float, Field(ge=0, le=10)] | Literal["auto"] = Field(
+        "auto",
         description="Weight of a voxel's own texture beside that of its surroundings, when there are texture words; 0 "
-        "to describe voxels by their surroundings alone.",
+        "to describe voxels by their surroundings alone; auto: 5/3 where patches are flat, else 0.",
     )
     smoothing: float = Field(
         3.0,
@@ -89,6 +91,12 @@ class Settings(BaseModel):
         if vocabularies == 2:
             raise PydanticCustomError("vocabularies", "Input should be 1, or 3 to 99")
         return vocabularies
+
+    def detail_with(self, model: ModelSettings) -> float:
+        """Weight of a voxel's own texture where a model describes it; 0 to leave it out."""
+        if self.detail == "auto":
+            return FLAT_DETAIL if model.slices else 0.0
+        return self.detail
 
     @property
     def trials(self) -> int:

@@ -51,7 +51,7 @@ def test_gradients_are_counted() -> None:
 def test_words_and_smoothing() -> None:
     """Every product and addition that a loop would do, and every number that it would take or give."""
     plain = Embedder(realistic_model(SMALL), PLAIN)
-    embedder = Embedder(plain.model, PLAIN, random_words(3), smoothing=0.75)
+    embedder = Embedder(plain.model, PLAIN, random_words(3, 2), smoothing=0.75)
     depth, height, width = (n + 2 * r for n, r in zip(BOX, embedder.reach, strict=True))
     count, channels = embedder.words.centres.shape
     voxels = depth * height * width

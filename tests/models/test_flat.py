@@ -169,6 +169,8 @@ def test_settings_choose_flat_patches_where_slices_are_thick_or_few() -> None:
     for volume, slices in ((THICK, 3), (with_voxels((28, 16, 16)), 3), (few, 3), (single, 1)):
         flat = chosen.suited_to(volume)
         assert flat.slices == slices
+        assert flat.sampling.radius == 0  # what is thin is no wider than positives would be moved
+        assert flat.sampling.model_copy(update={"slices": None, "radius": 2.0}) == chosen.sampling
         assert flat.model_copy(update={"sampling": chosen.sampling}) == chosen  # nothing else changes
         assert flat.suited_to(CUBES) == flat  # asked for, or chosen before
     paper_s = ModelSettings(architecture=Han2022Architecture(), sampling=Sampling(standardise=True))

@@ -97,14 +97,15 @@ class Conditions:
     def embedders(self, volume: Volume | None = None) -> tuple[Embedder, Embedder]:
         """Return the model ready for a volume: plain, and with the words and the smoothing of a run."""
         plain = Embedder.of(self.model(), volume or self.volume, precision=self.precision)
-        return plain, replace(plain, words=random_words(plain.channels), smoothing=Settings().smoothing)
+        details = plain.channels if Settings().detail_with(plain.model.settings) else 0
+        return plain, replace(plain, words=random_words(plain.channels, details), smoothing=Settings().smoothing)
 
 
-def random_words(channels: int) -> Words:
+def random_words(channels: int, details: int) -> Words:
     """Return words where they cost what found ones do."""
     settings = Settings()
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(settings.words, channels))
     codes = rng.normal(size=(settings.words, settings.dimensions))
-    details = rng.normal(size=(settings.words, channels if settings.detail else 0))
-    return Words(*(array.astype(np.float32) for array in (centres, codes, details)))
+    own = rng.normal(size=(settings.words, details))
+    return Words(*(array.astype(np.float32) for array in (centres, codes, own)))

@@ -97,7 +97,9 @@ Vocabularies = Annotated[
 Detail = Annotated[
     float | None,
     typer.Option(
-        help="Weight of a voxel's own texture beside that of its surroundings, 0 for none.", rich_help_panel=METHOD
+        help="Weight of a voxel's own texture beside that of its surroundings; unless given, 1.7 where patches are "
+        "flat, else 0.",
+        rich_help_panel=METHOD,
     ),
 ]
 Smoothing = Annotated[

@@ -146,13 +146,14 @@ class ModelSettings(BaseModel):
     def suited_to(self, *volumes: Volume) -> ModelSettings:
         """Return these settings with flat patches, where patches may be flat and all volumes lie in slices.
 
-        They have three slices, or one where a volume has no slices above and below another.
+        They have three slices, or one where a volume has no slices above and below another; and positives lie where
+        their anchors do, as what is thin is often no wider in them than positives would be moved.
         """
         flat = isinstance(self.sampling, Sampling) and self.shared and all(map(lies_in_slices, volumes))
         if self.slices or not flat:
             return self
         slices = 3 if min(v.shape[0] for v in volumes) >= 3 else 1
-        return self.model_copy(update={"sampling": self.sampling.model_copy(update={"slices": slices})})
+        return self.model_copy(update={"sampling": self.sampling.model_copy(update={"slices": slices, "radius": 0.0})})
 
     @property
     def slices(self) -> int | None:

@@ -252,7 +252,11 @@ def _any_words(settings: Settings, rng: np.random.Generator) -> Words | None:
     if not settings.words:
         return None
     semantic = settings.model.architecture.semantic
-    widths = (semantic, min(settings.dimensions, settings.words), semantic if settings.detail else 0)
+    widths = (
+        semantic,
+        min(settings.dimensions, settings.words),
+        semantic if settings.detail_with(settings.model) else 0,
+    )
     return Words(*(rng.normal(size=(settings.words, width)).astype(np.float32) for width in widths))
 
 
