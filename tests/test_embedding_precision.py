@@ -40,11 +40,11 @@ def test_in_bfloat16_the_dense_view_is_that_of_float32_within_two_hundredths_of_
     error = np.sqrt(((near - far) ** 2).mean((0, 1, 2))) / far.std((0, 1, 2))
     assert 0 < error.max() < 0.02
     rng = np.random.default_rng(0)
-    words = Words(*(rng.normal(size=(5, n)).astype(np.float32) for n in (8, 2, 8)))
+    words = Words(*(rng.normal(size=(5, n)).astype(np.float32) for n in (8, 2, 0)))
     for smoothing in (0.0, 1.5):
         smoothed = [replace(e, words=words, smoothing=smoothing) for e in (exact, mixed)]
         far, near = (e.box(volume_of(image), BOX.origin, BOX.shape) for e in smoothed)
-        assert (np.abs(near - far).max(-1) < 0.1).mean() > 0.97  # few voxels lie between two words
+        assert (np.abs(near - far).max(-1) < 0.1).mean() > 0.98  # few voxels lie between two words
 
 
 def test_encoders_that_work_patch_by_patch_have_a_precision_of_their_own(image: npt.NDArray[np.float32]) -> None:

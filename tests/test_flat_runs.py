@@ -72,13 +72,7 @@ def test_a_single_image_is_mapped(told: Told, tmp_path: Path) -> None:
 
 def test_thick_slices_are_mapped_with_flat_patches(cell: Cell, quick: object, tmp_path: Path) -> None:
     with pytest.warns(AnisotropyWarning, match=r"30 x 16 x 16 nm \(z, y, x\) and not cubes; textures are compared wit"):
-        done = run(
-            str(cell.raw),
-            tmp_path / "run",
-            SETTINGS.model_copy(update={"detail": "auto"}),
-            voxel_size=(30, 16, 16),
-            store_embedding=True,
-        )
+        done = run(str(cell.raw), tmp_path / "run", SETTINGS, voxel_size=(30, 16, 16), store_embedding=True)
     flat = MODEL.sampling.model_copy(update={"slices": 3, "radius": 0.0})
     assert done.settings.model == MODEL.model_copy(update={"sampling": flat})
     assert done.describer().depth == 30 / 16
@@ -95,7 +89,7 @@ def test_thick_slices_are_mapped_with_flat_patches(cell: Cell, quick: object, tm
 def test_cubes_are_mapped_as_ever_and_nothing_is_said(
     cell: Cell, quick: object, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    done = run_cell(cell, tmp_path / "run", SETTINGS.model_copy(update={"detail": "auto"}))
+    done = run_cell(cell, tmp_path / "run")
     assert done.settings.model == MODEL
     words = done.describer().words
     assert words is not None

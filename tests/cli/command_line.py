@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from small_runs import Cell, record
 
-TINY = ("--anchors", "32", "-k", "3,4", "--words", "8", "--vocabularies", "1", "--detail", "0.3")
+TINY = ("--anchors", "32", "-k", "3,4", "--words", "8", "--vocabularies", "1")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from explorer_runs import SHARD
 from scipy import ndimage
 
+from small_runs import SETTINGS, Cell, run_cell
 from vemosaic.blocks.events import Event, UnitDone
 from vemosaic.explorer import texture as texture_module
 from vemosaic.explorer.session import Session
@@ -30,16 +31,44 @@ def test_gaussians_are_those_of_the_map(session: Session, width: float, depth: f
         assert np.allclose(found, expected, atol=1e-7)
 
 
-def test_vectors_are_what_the_map_was_made_from(session: Session) -> None:
-    job = Run.reopen(session.run.path)
+@pytest.fixture
+def detailed(cell: Cell, tmp_path: Path, session: Session) -> Session:
+    """Another run, in which a voxel's own texture counts."""
+    found = Session(run_cell(cell, tmp_path / "detailed", SETTINGS.model_copy(update={"detail": 1.0})).folder.path)
+    found.derived.texture.write()
+    return found
+
+
+def check_that_the_map_was_made_from(texture: Texture) -> np.ndarray:
+    """Compare the vectors of a box with what the run's own description of it is; return that."""
+    job = Run.reopen(texture.run.path)
     inner = box_of((7, 8, 9), (5, 16, 18))  # nearer to the border, surroundings are mirrored differently
     expected = job.describer().box(job.first.working, (7, 8, 9), (5, 16, 18))
-    texture = session.derived.texture
     found = texture.box(inner).vectors
     assert np.allclose(texture.own(found), expected, atol=1e-4)
-    own = texture._vocabulary
-    assert own.details.shape[1] > 0
-    assert found.shape[-1] == texture.channels == own.details.shape[1] + 3 * own.codes.shape[1]
+    assert found.shape[-1] == texture.channels
+    return expected
+
+
+def test_vectors_are_what_the_map_was_made_from(session: Session) -> None:
+    texture = session.derived.texture
+    assert 3 * check_that_the_map_was_made_from(texture).shape[-1] == texture.channels
+
+
+def test_details_come_first_and_single_voxels_planes_and_prototypes_know_them(detailed: Session) -> None:
+    texture = detailed.derived.texture
+    details, codes = texture._vocabulary.details.shape[1], texture._vocabulary.codes.shape[1]
+    assert details > 0
+    assert check_that_the_map_was_made_from(texture).shape[-1] == details + codes
+    assert texture.channels == details + 3 * codes
+    voxels = np.array([[0, 0, 0], [19, 35, 39], [10, 20, 3]])
+    found = texture.at(voxels)
+    whole = texture.box(box_of((0, 0, 0), texture.run.shape))
+    for place, vector in zip(voxels.tolist(), found.vectors, strict=True):
+        assert np.allclose(vector, slow_vectors(texture, (place[0], place[1], place[2])), atol=1e-4)
+    assert np.allclose(texture.box(box_of((3, 0, 0), (1, 36, 40))).vectors, whole.vectors[3:4], atol=1e-4)
+    distance = ((texture.own(found.vectors)[:, None] - texture.prototype_centres) ** 2).sum(-1)
+    assert np.array_equal(found.prototypes, distance.argmin(-1) + 1)
 
 
 def test_where_patches_are_flat_less_is_smoothed_along_z(explored: Path) -> None:
