@@ -88,25 +88,21 @@ class _Cell:
         """Gaussian means of the semantic means around the voxels drawn, ``(N, C)``."""
         return self._inner(smooth(self.semantic, taps))
 
-    def described(self, embedder: Embedder) -> npt.NDArray[np.float32]:
-        """What describes the voxels drawn, ``(N, C)``."""
-        if embedder.words is None:
-            return self.smoothed(embedder.taps)
-        word = embedder.words.nearest(self.semantic)
-        return self._inner(embedder.words.describe(word, embedder.taps, embedder.detail_taps))
+    def words(self, centres: npt.NDArray[np.float32]) -> Tensor:
+        """Word of each voxel, 1 to W, ``(Z + 2 reach, Y + 2 reach, X + 2 reach)``, uint8."""
+        return assign(self.semantic, [Clusters(centres)])[0]
 
-    def histograms(self, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
-        """Gaussian-weighted histograms of the words around the voxels drawn, ``(N, W)``."""
-        word = self._words(centres)
-        return self._inner(smooth(F.one_hot(word, len(centres)).float(), taps))
+    def described(self, word: Tensor, words: Words, embedder: Embedder) -> npt.NDArray[np.float32]:
+        """What describes the voxels drawn by their words, ``(N, C)``."""
+        return self._inner(words.describe(word, embedder.taps, embedder.detail_taps))
 
-    def means(self, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
+    def histograms(self, word: Tensor, count: int, taps: Taps) -> npt.NDArray[np.float32]:
+        """Gaussian-weighted histograms of so many words around the voxels drawn, ``(N, W)``."""
+        return self._inner(smooth(F.one_hot(word.long() - 1, count).float(), taps))
+
+    def means(self, word: Tensor, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
         """Gaussian means of the centres of the words around the voxels drawn, ``(N, C)``."""
-        return self._inner(smooth(torch.from_numpy(centres)[self._words(centres)], taps))
-
-    def _words(self, centres: npt.NDArray[np.float32]) -> Tensor:
-        """Word of each voxel, from 0, ``(Z + 2 reach, ...)``."""
-        return assign(self.semantic, [Clusters(centres)])[0].long() - 1
+        return self._inner(smooth(torch.from_numpy(centres)[word.long() - 1], taps))
 
     def _inner(self, values: Tensor) -> npt.NDArray[np.float32]:
         """Cut what lies outside the cell, and pick the voxels drawn."""
@@ -174,17 +170,22 @@ def describe_sample(
     cells = _read_cells(embedder, volume, mask, count, seeds[0], listen)
     places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
     voxel, intensity = np.concatenate(places), np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells])
-    semantic = np.concatenate([cell.smoothed(UNSMOOTHED) for cell in cells]) if words else None
+    if not words:
+        sample = EmbeddingSample(voxel, np.concatenate([cell.smoothed(embedder.taps) for cell in cells]), intensity)
+        yield from [(embedder, sample)] * len(seeds)
+        return
+    semantic = np.concatenate([cell.smoothed(UNSMOOTHED) for cell in cells])
     for seed in seeds:
-        if semantic is not None:
-            centres = find_words(semantic, words, seed)
-            codes = code_words((cell.histograms(centres, embedder.taps) for cell in cells), dimensions)
-            details = np.empty((words, 0), np.float32)
-            if detail:
-                means = np.concatenate([cell.means(centres, embedder.detail_taps) for cell in cells])
-                details = code_details(centres, means, detail)
-            embedder = replace(embedder, words=Words(centres, codes, details))
-        yield embedder, EmbeddingSample(voxel, np.concatenate([cell.described(embedder) for cell in cells]), intensity)
+        centres = find_words(semantic, words, seed)
+        found = [(cell, cell.words(centres)) for cell in cells]
+        codes = code_words((cell.histograms(word, words, embedder.taps) for cell, word in found), dimensions)
+        details = np.empty((words, 0), np.float32)
+        if detail:
+            means = [cell.means(word, centres, embedder.detail_taps) for cell, word in found]
+            details = code_details(centres, np.concatenate(means), detail)
+        vocabulary = Words(centres, codes, details)
+        described = np.concatenate([cell.described(word, vocabulary, embedder) for cell, word in found])
+        yield replace(embedder, words=vocabulary), EmbeddingSample(voxel, described, intensity)
 
 
 def _read_cells(
