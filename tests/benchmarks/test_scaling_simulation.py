@@ -293,7 +293,9 @@ def test_the_results_are_those_of_the_parameters() -> None:
         for row in DOCUMENT["cases"]
         if (row["site"], row["machine"], row["workers"], row["voxels"]) == ("slurm", "cpu", 10, 1e12)
     ]
-    assert again == row
+    assert again.keys() == row.keys()
+    for name, value in row.items():  # machines round logarithms and powers differently
+        assert again[name] == (pytest.approx(value, rel=1e-12) if isinstance(value, float | list) else value), name
 
 
 def test_what_a_short_simulation_leaves_out_is_little() -> None:
