@@ -40,7 +40,7 @@ MODEL = ModelSettings(
     sampling=Sampling(positives=2),
     optimiser=Optimiser(batch=8, warm_up=3),
 )
-SETTINGS = Settings(model=MODEL, anchors=32, clusters=(3, 4), words=8, vocabularies=1)
+SETTINGS = Settings(model=MODEL, anchors=32, clusters=(3, 4), words=8, vocabularies=1, diffusion=2)
 TILE = 16
 SHARD = (16, 32, 32)
 

@@ -210,7 +210,7 @@ def test_label_array_as_reference(cell: Phantom, tmp_path: Path) -> None:
 def test_defaults_are_those_of_settings() -> None:
     parameters = inspect.signature(vemosaic.cluster).parameters
     settings = Settings()
-    for name in ("words", "vocabularies", "dimensions", "smoothing", "fit", "seed"):
+    for name in ("words", "vocabularies", "dimensions", "smoothing", "diffusion", "fit", "seed"):
         assert parameters[name].default == getattr(settings, name)
     assert inspect.signature(vemosaic.train).parameters["seed"].default == settings.seed
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from scipy import ndimage
 from numeric_core import blobs, realistic_model, volume_of
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering import Words
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import TILE, Embedder, evenly, tiles_of
 from vemosaic.gaussian import TRUNCATE, gaussian_taps
 from vemosaic.models.settings import Architecture
@@ -160,6 +162,25 @@ def test_words_take_the_place_of_the_embedding_before_smoothing(
     )
     inner = (slice(3, -3),) * 3
     np.testing.assert_allclose(described[inner], expected[inner], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("words", [None, some_words()], ids=["smoothed", "words"])
+def test_descriptions_are_diffused_by_the_raw_image(image: npt.NDArray[np.float32], words: Words | None) -> None:
+    plain, volume = embedder_of(1.5, words), volume_of(image)
+    embedder = replace(plain, diffusion=Diffusion(2, 0.3, False))
+    assert embedder.diffusion
+    assert embedder.halo == (4 + 3 + 2,) * 3
+    depth, height, width = SHAPE
+    around = plain.box(volume, (-2, -2, -2), (depth + 4, height + 4, width + 4))
+    before = around[2:-2, 2:-2, 2:-2].copy()
+    expected = embedder.diffusion(around, volume.read((-3, -3, -3), (depth + 6, height + 6, width + 6)))
+    found = embedder.box(volume, (0, 0, 0), SHAPE)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    assert np.abs(found - before).mean() > 0.01 * np.abs(before).mean()
+    for origin, shape in (((0, TILE, 0), (14, 30, TILE)), ((0, 0, TILE), (14, TILE, 11))):
+        part = found[Unit((0, 0, 0), origin, shape).slices]
+        np.testing.assert_array_equal(embedder.box(volume, origin, shape), part)
+    np.testing.assert_allclose(embedder.box(volume, (3, 5, 7), (4, 9, 8)), found[3:7, 5:14, 7:15], rtol=0, atol=1e-5)
 
 
 def test_tiles_of_a_box_come_with_their_places(image: npt.NDArray[np.float32]) -> None:

@@ -18,11 +18,13 @@ from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from small_runs import hold_a_small_vote
 from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
 from vemosaic.clustering import Streamable, agreement, assign
+from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample, describe_sample
 from vemosaic.fitting import fit_clusters, fit_typical
 from vemosaic.models.settings import Architecture
 from vemosaic.settings import Settings
+from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.volume import Volume
 
 KS = (3, 5)
@@ -66,7 +68,8 @@ def tried(
 ) -> tuple[list[tuple[Embedder, EmbeddingSample]], npt.NDArray[np.float64]]:
     """Four vocabularies, one after the other, and how far the clusters of each agree with the others', ``(k, 4)``."""
     seeds = [seed, *np.random.default_rng([seed, 6]).integers(2**31, size=3).tolist()]
-    smooth = Embedder(embedder.model, PLAIN, smoothing=1.0)
+    diffusion = Diffusion(2, CONTRAST * measure_intensity(volume).spread, False)
+    smooth = Embedder(embedder.model, PLAIN, smoothing=1.0, diffusion=diffusion)
     tries = list(describe_sample(smooth, volume, seeds, words=6, dimensions=3, detail=1.0))
     labels = [
         assign(torch.from_numpy(sample.embedding), fit_clusters(sample, KS, seed))
@@ -107,7 +110,7 @@ class TestTypical:
             if best > 0:  # or the test would show nothing
                 break
         found, sample = tries[best]
-        chosen = fit_typical(embedder, volume, settings(vocabularies=4, seed=seed, detail=1.0))
+        chosen = fit_typical(embedder, volume, settings(vocabularies=4, seed=seed, detail=1.0, diffusion=2))
         assert best > 0
         assert found.words is not None
         assert chosen.embedder.words is not None

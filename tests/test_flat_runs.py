@@ -16,6 +16,7 @@ import vemosaic.report.projection
 from numeric_core import blobs
 from small_runs import MODEL, SETTINGS, Cell, labels, record, results, run_cell
 from vemosaic import cli
+from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.errors import VolumeError
 from vemosaic.inputs import AnisotropyWarning, Input, open_input, suited_to
 from vemosaic.models.model import load_model
@@ -24,6 +25,7 @@ from vemosaic.pipeline import run
 from vemosaic.presets import preset
 from vemosaic.report import write_report
 from vemosaic.volumes import open_volume
+from vemosaic.volumes.intensity import measure_intensity
 
 Told = Callable[..., str]
 
@@ -79,6 +81,9 @@ def test_thick_slices_are_mapped_with_flat_patches(cell: Cell, quick: object, tm
     words = done.describer().words
     assert words is not None
     assert words.details.shape == (8, MODEL.architecture.semantic)  # a voxel's own texture counts in slices
+    diffusion = done.describer().diffusion
+    assert diffusion is not None
+    assert diffusion.flat
     # The map of the run is the one that a box of it gets by itself.
     model, stack = load_model(done.folder.model), open_volume(cell.raw, voxel_size=(30, 16, 16))
     embedded = vemosaic.embed(stack, model, box=np.s_[3:9, 10:30, 5:20])
@@ -94,6 +99,9 @@ def test_cubes_are_mapped_as_ever_and_nothing_is_said(
     words = done.describer().words
     assert words is not None
     assert words.details.shape == (8, 0)
+    diffusion = done.describer().diffusion
+    spread = measure_intensity(done.first.working).spread
+    assert diffusion == Diffusion(2, CONTRAST * spread, flat=False)
     assert not [w for w in recwarn if issubclass(w.category, AnisotropyWarning)]
 
 

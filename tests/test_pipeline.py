@@ -217,11 +217,12 @@ class TestAgain:
         [
             ({"clusters": (5,)}, {"sample", "fit", "map", "report"}),
             ({"smoothing": 1.0}, {"sample", "fit", "map", "report"}),
+            ({"diffusion": 0}, {"sample", "fit", "map", "report"}),
             ({"words": 0}, {"sample", "fit", "map", "report"}),
             ({"anchors": 16}, ALL),
             ({"seed": 2}, ALL),
         ],
-        ids=["clusters", "smoothing", "words", "anchors", "seed"],
+        ids=["clusters", "smoothing", "diffusion", "words", "anchors", "seed"],
     )
     def test_only_what_a_setting_decides(
         self, quick: object, cell: Cell, copied: Path, change: dict[str, Any], worked: set[str]

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from small_runs import Cell, run_cell
+from vemosaic.diffusion import STEPS
 from vemosaic.errors import SettingsError
 from vemosaic.hierarchy import HierarchicalSampling
 from vemosaic.models.model import load_model
@@ -131,3 +132,11 @@ def test_a_model_given_decides_what_the_record_says(cell: Cell, tmp_path: Path) 
     other = run_cell(cell, tmp_path / "other", asked, model=first.folder.model)
     assert other.settings.model == small("han2022").model
     assert other.folder.record["preset"] == "han2022"
+
+
+def test_descriptions_are_diffused_where_words_describe_unless_told() -> None:
+    assert Settings().diffusion_steps == STEPS
+    assert Settings(words=0).diffusion_steps == 0
+    assert Settings(words=0, diffusion=3).diffusion_steps == 3
+    assert Settings(diffusion=0).diffusion_steps == 0
+    assert [PRESETS[name].diffusion_steps for name in ("han2022", "cihs")] == [0, 0]

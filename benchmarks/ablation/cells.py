@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.gaussian import Taps, gaussian_taps
 from vemosaic.smoothing import smooth
+from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.volume import Shape, Triple, Volume
 
 EDGE = 32
@@ -67,6 +68,32 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Image:
+    """The raw image of a layout's boxes, and of a halo around each.
+
+    Attributes
+    ----------
+    halo
+        Voxels beyond each face, z, y, x.
+    values
+        For each box ``(Z + 2 halo, Y + 2 halo, X + 2 halo)``, float32.
+    spread
+        Of the volume's intensities, as of `vemosaic.volumes.intensity.Intensity`.
+    """
+
+    halo: Shape
+    values: tuple[Vectors, ...] = field(repr=False)
+    spread: float
+
+    @classmethod
+    def of(cls, volume: Volume, layout: Layout, halo: Shape) -> Image:
+        """Read it, with two voxels more than a halo."""
+        z, y, x = (n + 2 for n in halo)
+        boxes = layout.grown((z, y, x))
+        return cls((z, y, x), tuple(volume.read(b.origin, b.shape) for b in boxes), measure_intensity(volume).spread)
+
+
+@dataclass(frozen=True)
 class Cells:
     """What describes the voxels of a layout's boxes, and of a halo around each.
 
@@ -78,11 +105,14 @@ class Cells:
         Voxels beyond each face, z, y, x.
     values
         For each box ``(Z + 2 halo, Y + 2 halo, X + 2 halo, C)``, float32.
+    image
+        The raw image of the same boxes; None where no treatment looks at it.
     """
 
     layout: Layout
     halo: Shape
     values: tuple[Vectors, ...] = field(repr=False)
+    image: Image | None = field(default=None, repr=False)
 
     @property
     def scale(self) -> Triple:
@@ -101,7 +131,7 @@ class Cells:
     def changed(self, change: Callable[[Vectors], Vectors], lost: Shape = (0, 0, 0)) -> Cells:
         """Apply a function to each box with its halo, of which it takes `lost` voxels beyond each face."""
         z, y, x = (h - n for h, n in zip(self.halo, lost, strict=True))
-        return Cells(self.layout, (z, y, x), tuple(change(values) for values in self.values))
+        return replace(self, halo=(z, y, x), values=tuple(change(values) for values in self.values))
 
 
 def lay_out(volume: Volume, picture: Unit | None = None, count: int = SAMPLE, voxels: int = VOXELS) -> Layout:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ablation.cells import Cells, Layout, Vectors
+from ablation.cells import Cells, Image, Layout, Vectors
 from ablation.dense_views import DenseViews
 from ablation.filters import FilterBank, Intensity, Patches
 from ablation.ideas import Equivariance, Idea, MaskedCentre, TrainedOtherwise
@@ -121,7 +121,8 @@ def feature(name: str, workshop: Workshop) -> Feature:
 
 def described(chosen: Feature, volume: Volume, layout: Layout, halo: Shape, seed: int) -> Cells:
     """Describe the boxes of a layout; what asks for it is brought to mean 0 and variance 1 over the voxels drawn."""
-    cells = Cells(layout, halo, tuple(chosen.describe(volume, layout.grown(halo), seed)))
+    image = Image.of(volume, layout, halo)
+    cells = Cells(layout, halo, tuple(chosen.describe(volume, layout.grown(halo), seed)), image)
     if not chosen.standardise:
         return cells
     sample = cells.sample()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,9 +12,11 @@ import torch
 
 from ablation.cells import Cells, Vectors, reach, smoothed
 from vemosaic.clustering import Clusters, assign, code_details, code_words, find_words
+from vemosaic.diffusion import CONTRAST, STEPS, Diffusion
 from vemosaic.embedding import DETAIL
 from vemosaic.errors import SettingsError
 from vemosaic.settings import FLAT_DETAIL
+from vemosaic.volumes.anisotropy import CUBIC
 from vemosaic.volumes.volume import Shape, Triple
 
 
@@ -99,13 +101,13 @@ class TextureWords:
         details = code_details(centres, self._means(cells, found, centres, narrow).sample(), self.detail)
         own = self._means(cells, found, details, narrow)
         both = (np.concatenate(each, -1) for each in zip(own.values, around.values, strict=True))
-        return Cells(around.layout, around.halo, tuple(both))
+        return replace(around, values=tuple(both))
 
     def _means(self, cells: Cells, found: Sequence[npt.NDArray[np.uint8]], codes: Vectors, sigma: float) -> Cells:
         """Smooth what words stand for by a Gaussian no wider than `sigma` of the histograms, with as much lost."""
         lost = self.halo(cells.scale)
         cut = tuple(slice(n - m, m - n or None) for n, m in zip(lost, reach(sigma, cells.scale), strict=True))
-        coded = Cells(cells.layout, cells.halo, tuple(codes[word] for word in found))
+        coded = replace(cells, values=tuple(codes[word] for word in found))
         return coded.changed(lambda values: smoothed(values[cut], sigma, cells.scale), lost)
 
     def _words(self, values: Vectors, centres: Vectors) -> npt.NDArray[np.uint8]:
@@ -122,6 +124,42 @@ class TextureWords:
                 around = smoothed(unit[word[extra]], self.sigma, cells.scale)
                 result.append(around.reshape(-1, self.count)[drawn])
         return result
+
+
+@dataclass(frozen=True)
+class Diffuse:
+    """Diffusion that stops at the image's edges, as in `vemosaic.diffusion`; thick slices each by itself.
+
+    Attributes
+    ----------
+    steps
+        How many.
+    """
+
+    steps: int = STEPS
+
+    def about(self) -> dict[str, Any]:
+        """What decides the result."""
+        return {"kind": "diffuse", "contrast": CONTRAST, **asdict(self)}
+
+    def halo(self, scale: Triple) -> Shape:
+        """Voxels that the steps need."""
+        return self._diffusion(scale, 1.0).reach
+
+    def __call__(self, cells: Cells, seed: int) -> Cells:
+        """Diffuse every channel."""
+        image = cells.image
+        assert image is not None
+        diffusion = self._diffusion(cells.scale, image.spread)
+        lost = diffusion.reach
+        edges = [a - (b - r) - s for a, b, r, s in zip(image.halo, cells.halo, lost, diffusion.sight, strict=True)]
+        cut = tuple(slice(e, -e or None) for e in edges)
+        diffused = [diffusion(v.copy(), i[cut]) for v, i in zip(cells.values, image.values, strict=True)]
+        z, y, x = (h - n for h, n in zip(cells.halo, lost, strict=True))
+        return replace(cells, halo=(z, y, x), values=tuple(diffused))
+
+    def _diffusion(self, scale: Triple, spread: float) -> Diffusion:
+        return Diffusion(self.steps, CONTRAST * spread, scale[0] * CUBIC < 1)
 
 
 @dataclass(frozen=True)
@@ -151,6 +189,7 @@ TREATMENTS: dict[str, Treatment] = {
     "smooth3": Smooth(3.0),
     "words": TextureWords(),
     "words-detail": TextureWords(detail=FLAT_DETAIL),
+    "diffuse": Diffuse(),
 }
 
 

@@ -180,6 +180,7 @@ def cluster(
     dimensions: int = DEFAULTS.dimensions,
     detail: float | Literal["auto"] = DEFAULTS.detail,
     smoothing: float = DEFAULTS.smoothing,
+    diffusion: int | Literal["auto"] = DEFAULTS.diffusion,
     fit: Literal["sample", "stream"] = DEFAULTS.fit,
     clusterer: Literal["consensus", "kmeans", "mixture", "pymc", "hyperbolic"] = DEFAULTS.clusterer,
     seed: int = DEFAULTS.seed,
@@ -198,7 +199,7 @@ def cluster(
     mask
         On the same voxels: where it is zero nothing is drawn, and the map is 0. ``"nonzero"``, ``"everywhere"`` and
         None as in `train`.
-    words, vocabularies, dimensions, detail, smoothing, fit, clusterer, seed
+    words, vocabularies, dimensions, detail, smoothing, diffusion, fit, clusterer, seed
         As in `Settings`.
     listen
         Hears of the stages ``"sample"``, ``"stream"`` and ``"map"`` in voxels and of ``"fit"`` in trials; with a mask,
@@ -228,6 +229,7 @@ def cluster(
         dimensions=dimensions,
         detail=detail,
         smoothing=smoothing,
+        diffusion=diffusion,
         fit=fit,
         clusterer=clusterer,
         seed=seed,

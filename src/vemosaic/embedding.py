@@ -14,6 +14,7 @@ from torch import Tensor
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering.words import Words
 from vemosaic.devices import Precision, autocast, staged
+from vemosaic.diffusion import Diffusion
 from vemosaic.gaussian import Taps, smoothing_taps
 from vemosaic.models import default
 from vemosaic.models.model import Model
@@ -51,6 +52,8 @@ class Embedder:
     depth
         How many times as deep as wide a voxel is taken to be: the Gaussian's standard deviation along z is as many
         times smaller. Infinite for a single slice, along which there is nothing to smooth.
+    diffusion
+        What follows the Gaussian, and stops at the image's edges; None for nothing.
     stride
         Of encoders that work patch by patch: embed one voxel in every block of so many an edge, on one lattice over the
         volume, and give its vector to the whole block.
@@ -63,6 +66,7 @@ class Embedder:
     words: Words | None = None
     smoothing: float = 0.0
     depth: float = 1.0
+    diffusion: Diffusion | None = None
     stride: int = 1
     precision: Precision = "auto"
 
@@ -93,8 +97,9 @@ class Embedder:
 
     @property
     def reach(self) -> Shape:
-        """Voxels that smoothing needs beyond each face, z y x."""
-        z, y, x = (len(taps) // 2 for taps in self.taps)
+        """Voxels that smoothing and diffusion need beyond each face, z y x."""
+        diffused = self.diffusion.reach if self.diffusion else (0, 0, 0)
+        z, y, x = (len(taps) // 2 + r for taps, r in zip(self.taps, diffused, strict=True))
         return z, y, x
 
     @property
@@ -175,12 +180,45 @@ class Embedder:
         if self.words is None:
             around = [grown(part, self.reach) for part in wanted]
             for part, semantic in zip(wanted, self._semantics(voxels, box, around), strict=True):
-                yield part, smooth(semantic, self.taps)
+                yield part, self.diffused(smooth(semantic, self.taps), self.image(voxels, part))
             return
         word = self._words_around(voxels, box, self.words)
         for part in wanted:
             cut = tuple(slice(o, o + n + 2 * r) for o, n, r in zip(part.origin, part.shape, self.reach, strict=True))
-            yield part, self.words.describe(word[cut], self.taps, self.detail_taps)
+            yield part, self.described(word[cut], self.image(voxels, part))
+
+    def described(self, word: Tensor, image: npt.NDArray[np.float32]) -> Tensor:
+        """Describe a box by its words.
+
+        Parameters
+        ----------
+        word
+            ``(Z, Y, X)``, 1 to W, with as much around the box as `reach`.
+        image
+            As `image` cuts it out.
+
+        Returns
+        -------
+        Tensor, (Z', Y', X', C), float32
+        """
+        assert self.words is not None
+        return self.diffused(self.words.describe(word, self.taps, self.detail_taps), image)
+
+    def diffused(self, values: Tensor, image: npt.NDArray[np.float32]) -> Tensor:
+        """Diffuse what describes a box ``(Z, Y, X, C)``, where descriptions are diffused."""
+        if self.diffusion is None:
+            return values
+        return self.diffusion(values, torch.from_numpy(image).to(values.device))
+
+    def image(self, voxels: npt.NDArray[np.float32], part: Unit) -> npt.NDArray[np.float32]:
+        """Cut what diffusion sees of the image for a part out of what `read` gave for a box; origin as within it."""
+        sight = self.diffusion.sight if self.diffusion else (0, 0, 0)
+        return voxels[
+            tuple(
+                slice(h + o - s, h + o + n + s)
+                for h, o, n, s in zip(self.halo, part.origin, part.shape, sight, strict=True)
+            )
+        ]
 
     def _words_around(self, voxels: npt.NDArray[np.float32], box: Unit, words: Words) -> Tensor:
         """Find the word of every voxel of a box and of what smoothing needs around it, ``(Z, Y, X)`` uint8.

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.blocks.executor import stream
 from vemosaic.blocks.grid import Unit, unit_at, unit_counts
+from vemosaic.blocks.memory import trim_now_and_then
 from vemosaic.clustering import Clusters, Words, assign, code_details, code_words, find_words
-from vemosaic.embedding import UNSMOOTHED, Embedder, grown
+from vemosaic.embedding import Embedder, grown
 from vemosaic.errors import VolumeError
 from vemosaic.gaussian import Taps
 from vemosaic.smoothing import smooth
@@ -65,7 +66,7 @@ class EmbeddingSample:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell of the sample: its semantic means with what smoothing needs around them, and its raw voxels.
+    """A cell of the sample: its semantic means with what smoothing needs around them, and the image.
 
     Attributes
     ----------
@@ -73,20 +74,29 @@ class _Cell:
         Where it lies.
     semantic
         ``(Z + 2 reach, Y + 2 reach, X + 2 reach, C)``.
-    raw
-        ``(Z, Y, X)``.
+    image
+        Raw, with as much around the cell as diffusion sees.
     chosen
         Flat places of the voxels drawn from it.
     """
 
     box: Unit
     semantic: Tensor
-    raw: npt.NDArray[np.float32]
+    image: npt.NDArray[np.float32]
     chosen: npt.NDArray[np.int64]
 
-    def smoothed(self, taps: Taps) -> npt.NDArray[np.float32]:
-        """Gaussian means of the semantic means around the voxels drawn, ``(N, C)``."""
-        return self._inner(smooth(self.semantic, taps))
+    @property
+    def intensity(self) -> npt.NDArray[np.float32]:
+        """Raw intensity of the voxels drawn, ``(N,)``."""
+        return self._inner(torch.from_numpy(self.image)[..., None])[:, 0]
+
+    def plain(self) -> npt.NDArray[np.float32]:
+        """Semantic means of the voxels drawn, ``(N, C)``."""
+        return self._inner(self.semantic)
+
+    def smoothed(self, embedder: Embedder) -> npt.NDArray[np.float32]:
+        """What describes the voxels drawn where there are no words, ``(N, C)``."""
+        return self._inner(embedder.diffused(smooth(self.semantic, embedder.taps), self.image))
 
     def words(self, centres: npt.NDArray[np.float32]) -> Tensor:
         """Word of each voxel, 1 to W, ``(Z + 2 reach, Y + 2 reach, X + 2 reach)``, uint8."""
@@ -94,15 +104,20 @@ class _Cell:
 
     def described(self, word: Tensor, words: Words, embedder: Embedder) -> npt.NDArray[np.float32]:
         """What describes the voxels drawn by their words, ``(N, C)``."""
-        return self._inner(words.describe(word, embedder.taps, embedder.detail_taps))
+        return self._inner(replace(embedder, words=words).described(word, self.image))
 
     def histograms(self, word: Tensor, count: int, taps: Taps) -> npt.NDArray[np.float32]:
         """Gaussian-weighted histograms of so many words around the voxels drawn, ``(N, W)``."""
-        return self._inner(smooth(F.one_hot(word.long() - 1, count).float(), taps))
+        return self._inner(smooth(F.one_hot(self._within(word, taps).long() - 1, count).float(), taps))
 
     def means(self, word: Tensor, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
         """Gaussian means of the centres of the words around the voxels drawn, ``(N, C)``."""
-        return self._inner(smooth(torch.from_numpy(centres)[word.long() - 1], taps))
+        return self._inner(smooth(torch.from_numpy(centres)[self._within(word, taps).long() - 1], taps))
+
+    def _within(self, values: Tensor, taps: Taps) -> Tensor:
+        """Cut what lies further outside the cell than a convolution takes."""
+        edges = [(n - m) // 2 - len(t) // 2 for n, m, t in zip(values.shape, self.box.shape, taps, strict=True)]
+        return values[tuple(slice(e, n - e) for e, n in zip(edges, values.shape, strict=True))]
 
     def _inner(self, values: Tensor) -> npt.NDArray[np.float32]:
         """Cut what lies outside the cell, and pick the voxels drawn."""
@@ -169,12 +184,12 @@ def describe_sample(
         return
     cells = _read_cells(embedder, volume, mask, count, seeds[0], listen)
     places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
-    voxel, intensity = np.concatenate(places), np.concatenate([cell.raw.ravel()[cell.chosen] for cell in cells])
+    voxel, intensity = np.concatenate(places), np.concatenate([cell.intensity for cell in cells])
     if not words:
-        sample = EmbeddingSample(voxel, np.concatenate([cell.smoothed(embedder.taps) for cell in cells]), intensity)
+        sample = EmbeddingSample(voxel, np.concatenate([cell.smoothed(embedder) for cell in cells]), intensity)
         yield from [(embedder, sample)] * len(seeds)
         return
-    semantic = np.concatenate([cell.smoothed(UNSMOOTHED) for cell in cells])
+    semantic = np.concatenate([cell.plain() for cell in cells])
     for seed in seeds:
         centres = find_words(semantic, words, seed)
         found = [(cell, cell.words(centres)) for cell in cells]
@@ -185,6 +200,7 @@ def describe_sample(
             details = code_details(centres, np.concatenate(means), detail)
         vocabulary = Words(centres, codes, details)
         described = np.concatenate([cell.described(word, vocabulary, embedder) for cell, word in found])
+        trim_now_and_then()
         yield replace(embedder, words=vocabulary), EmbeddingSample(voxel, described, intensity)
 
 
@@ -193,7 +209,7 @@ def _read_cells(
 ) -> list[_Cell]:
     """Embed the cells of the sample, and draw voxels from each in proportion to what it holds."""
     drawn = _draw(volume, mask, count, seed, listen)
-    plain = replace(embedder, words=None, smoothing=0.0)
+    plain = replace(embedder, words=None, smoothing=0.0, diffusion=None)
     reach = embedder.reach
 
     read = stream(
@@ -208,9 +224,8 @@ def _read_cells(
     )
     cells = []
     for cell, (voxels, semantic) in read:
-        halo = embedder.halo
-        inner = tuple(slice(h, h + n) for h, n in zip(halo, cell.shape, strict=True))
-        cells.append(_Cell(cell, semantic, voxels[inner].copy(), drawn[cell]))
+        image = embedder.image(voxels, Unit(cell.index, (0, 0, 0), cell.shape))
+        cells.append(_Cell(cell, semantic, image.copy(), drawn[cell]))
     return cells
 
 

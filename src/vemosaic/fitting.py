@@ -11,9 +11,11 @@ import torch
 
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.clustering import CLUSTERERS, STREAMED, Clustering, Streamable, agreement, assign
+from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample, describe_sample
 from vemosaic.settings import Settings
+from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.volume import Volume
 
 
@@ -56,8 +58,8 @@ def fit_typical(
     Parameters
     ----------
     embedder
-        Trained for, or at least fit to, this volume; without words. The smoothing of the settings takes the place of
-        its own.
+        Trained for, or at least fit to, this volume; without words. Smoothing and diffusion of the settings take the
+        place of its own.
     volume
         On the working lattice.
     settings
@@ -76,7 +78,7 @@ def fit_typical(
     others = np.random.default_rng([settings.seed, 6]).integers(2**31, size=settings.trials - 1)
     seeds = [settings.seed, *others.tolist()]
     described = describe_sample(
-        replace(embedder, smoothing=settings.smoothing),
+        replace(embedder, smoothing=settings.smoothing, diffusion=_diffusion(embedder, volume, settings)),
         volume,
         seeds,
         words=settings.words,
@@ -100,6 +102,14 @@ def fit_typical(
     alike = np.array([agreement(each) for each in zip(*labels, strict=True)])  # (k, trial)
     best = int(alike.mean(0).argmax())
     return replace(trials[best], agreement=dict(zip(settings.clusters, alike[:, best].tolist(), strict=True)))
+
+
+def _diffusion(embedder: Embedder, volume: Volume, settings: Settings) -> Diffusion | None:
+    """What follows smoothing; edges are told by the spread of the volume's intensities."""
+    steps = settings.diffusion_steps
+    if not steps:
+        return None
+    return Diffusion(steps, CONTRAST * measure_intensity(volume).spread, bool(embedder.model.settings.slices))
 
 
 def fit_clusters(

@@ -100,7 +100,7 @@ def project(
     padded
         Whether patches see the image mirrored in padding, for which more is read around each shard.
     """
-    reach = len(gaussian_taps(settings.smoothing)) // 2
+    reach = len(gaussian_taps(settings.smoothing)) // 2 + settings.diffusion_steps
     semantic = settings.model.architecture.semantic
     details = semantic if settings.detail_with(settings.model) else 0
     described = settings.dimensions + details if settings.words else semantic

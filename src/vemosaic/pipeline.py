@@ -387,11 +387,12 @@ def run(
 
 
 def _described(embedder: Embedder, found: Sequence[Clustering]) -> bytes:
-    """Write down what a map is made with: words, smoothing, clusters."""
+    """Write down what a map is made with: words, smoothing, diffusion, clusters."""
     words = embedder.words
     document = {
         "words": words and words.to_json(),
         "smoothing": embedder.smoothing,
+        "diffusion": embedder.diffusion and embedder.diffusion.to_json(),
         "clusters": {str(c.k): c.to_json() for c in found},
     }
     return json.dumps(document).encode()

@@ -24,6 +24,7 @@ from vemosaic.clustering import (
 )
 from vemosaic.comparing import EarlierMap
 from vemosaic.devices import arithmetic, computed_on
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.errors import OutputError, VolumeError
 from vemosaic.inputs import Input, OpenedInput, open_input
@@ -219,12 +220,14 @@ class RunState:
         return [clustering_from_json(found[k]) for k in sorted(found, key=int)]
 
     def describer(self, centres: Path | None = None) -> Embedder:
-        """The encoder with the words and the smoothing that `fit` settled on: what the map is made with."""
+        """The encoder with the words, the smoothing and the diffusion that `fit` settled on: what makes the map."""
         document = json.loads((centres or self.folder.centres).read_text())
         words = document["words"]
         if words:
             words = Words.from_json(words)
-        return replace(self.embedder(), words=words, smoothing=document["smoothing"])
+        diffusion = document.get("diffusion")  # a run of an earlier version has none
+        diffusion = Diffusion(**diffusion) if diffusion else None
+        return replace(self.embedder(), words=words, smoothing=document["smoothing"], diffusion=diffusion)
 
     def ledger(self, stage: str, mark: str, owns: Callable[[Unit], Sequence[Path]]) -> Ledger:
         """Open the records of a stage whose units own files of the run."""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from vemosaic.devices import Precision
+from vemosaic.diffusion import STEPS
 from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
 from vemosaic.volumes.geometry import worked_at
@@ -61,6 +62,11 @@ class Settings(BaseModel):
         le=8,
         description="Gaussian over what describes the voxels before clustering, std in voxels; 0 for none.",
     )
+    diffusion: Annotated[int, Field(ge=0, le=16)] | Literal["auto"] = Field(
+        "auto",
+        description="Steps of the diffusion that follows, and stops at the image's edges; 0 for none; auto: 6 with "
+        "texture words, else none.",
+    )
     stride: Literal[1, 2, 3, 4, 6, 8] = Field(
         1,
         description="Of presets that work patch by patch: embed one voxel in each block of so many voxels an edge, and "
@@ -97,6 +103,13 @@ class Settings(BaseModel):
         if self.detail == "auto":
             return FLAT_DETAIL if model.slices else 0.0
         return self.detail
+
+    @property
+    def diffusion_steps(self) -> int:
+        """Steps of the diffusion, 0 for none."""
+        if self.diffusion == "auto":
+            return STEPS if self.words else 0
+        return self.diffusion
 
     @property
     def trials(self) -> int:

@@ -172,7 +172,7 @@ class ShardStages(RunState):
         return fingerprint(
             "fit", self.folder.digest("train"), self._about_embedding(), self.settings.clusters, self.settings.fit,
             self.settings.words, self.settings.trials, self.settings.dimensions, self.settings.detail,
-            self.settings.smoothing, self.settings.seed, self.settings.clusterer,
+            self.settings.smoothing, self.settings.diffusion, self.settings.seed, self.settings.clusterer,
             *([self._like["map"]] if self._like else []),
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from vemosaic.bench.counting import (
     embedding_cost,
     statistics_cost,
 )
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.models.settings import Architecture
 from vemosaic.smoothing import smooth
@@ -68,6 +70,23 @@ def test_words_and_smoothing() -> None:
     assert describing_cost(embedder, BOX) == Cost(flops, 4 * numbers)
     grown = sum((layer.cost for layer in dense_layers(plain.model.encoder, (depth, height, width))), Cost())
     assert embedding_cost(embedder, BOX) == grown + Cost(flops, 4 * numbers)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_step_of_diffusion_takes_a_product_for_each_neighbour_and_one_for_the_voxel(flat: bool) -> None:
+    diffusion = Diffusion(2, 1.0, flat)
+    embedder = Embedder(realistic_model(SMALL), PLAIN, random_words(3, 2), smoothing=0.75, diffusion=diffusion)
+    depth, height, width = (n + 2 * r for n, r in zip(BOX, diffusion.reach, strict=True))
+    values = np.zeros((depth, height, width, embedder.channels), np.float32)
+    flops = numbers = 0
+    for _ in range(diffusion.steps):
+        after = values[1:-1, 1:-1, 1:-1] if not flat else values[:, 1:-1, 1:-1]
+        flops += after.size * (2 * (4 if flat else 6) + 1)
+        numbers += values.size + after.size + 3 * after[..., 0].size  # and how well neighbours conduct
+        values = after
+    assert values.shape[:3] == BOX
+    smoothed = describing_cost(replace(embedder, diffusion=None), (depth, height, width))
+    assert describing_cost(embedder, BOX) == smoothed + Cost(flops, 4 * numbers)
 
 
 def test_a_plain_embedding_costs_its_layers_alone() -> None:

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ablation.cells import Cells, lay_out
+from ablation.cells import Cells, Image, grown, lay_out
 from ablation.clusterers import CLUSTERERS, clusterer, labels
 from ablation.treatments import Smooth, TextureWords, treatment
 from vemosaic.blocks.grid import Unit
 from vemosaic.clustering import Clusters, assign, find_words
+from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.errors import SettingsError
 from vemosaic.volumes import open_volume
+from vemosaic.volumes.intensity import measure_intensity
 
 WORDS = TextureWords(count=5, sigma=1.0, dimensions=2)
 
@@ -92,6 +94,25 @@ def test_a_voxel_s_own_texture_comes_before_its_surroundings():
         design = np.c_[places, np.ones(len(places))]
         fitted = design @ np.linalg.lstsq(design, column, rcond=None)[0]
         assert np.corrcoef(fitted, column)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("voxel_size", [(10.0, 10.0, 10.0), (20.0, 10.0, 10.0)], ids=["cubes", "slices"])
+def test_diffusion_is_that_of_a_run(voxel_size):
+    flat = voxel_size[0] > 10
+    raw = np.random.default_rng(0).integers(0, 255, (34, 40, 66)).astype(np.uint8)
+    volume = open_volume(raw, voxel_size=voxel_size)
+    layout = lay_out(volume, Unit((0, 0, 0), (0, 0, 0), (1, 5, 5)), count=2_000)
+    chosen = treatment("diffuse")
+    halo = tuple(n + 1 for n in chosen.halo(layout.scale))
+    assert halo == ((1 if flat else 7), 7, 7)
+    values = [np.random.default_rng(1).normal(size=(*box.shape, 2)).astype(np.float32) for box in layout.grown(halo)]
+    found = chosen(Cells(layout, halo, tuple(values), Image.of(volume, layout, halo)), 0)
+    assert found.halo == (1, 1, 1)
+    diffusion = Diffusion(6, CONTRAST * measure_intensity(volume).spread, flat)
+    for number, box in enumerate(layout.boxes):
+        seen = grown(box, tuple(n + 1 for n in diffusion.sight))
+        expected = diffusion(values[number].copy(), volume.read(seen.origin, seen.shape))
+        np.testing.assert_allclose(found.values[number], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["blur", "words+", "none+words"])

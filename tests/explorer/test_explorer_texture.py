@@ -40,12 +40,17 @@ def detailed(cell: Cell, tmp_path: Path, session: Session) -> Session:
 
 
 def check_that_the_map_was_made_from(texture: Texture) -> np.ndarray:
-    """Compare the vectors of a box with what the run's own description of it is; return that."""
+    """Compare what describes a box with what the run's own description of it is; return that."""
     job = Run.reopen(texture.run.path)
-    inner = box_of((7, 8, 9), (5, 16, 18))  # nearer to the border, surroundings are mirrored differently
-    expected = job.describer().box(job.first.working, (7, 8, 9), (5, 16, 18))
+    inner = box_of((9, 10, 11), (2, 12, 14))  # nearer to the border, surroundings are mirrored differently
+    describer = job.describer()
+    assert describer.diffusion
+    expected = describer.box(job.first.working, (9, 10, 11), (2, 12, 14))
+    assert np.allclose(texture.mapped(inner), expected, atol=1e-4)
     found = texture.box(inner).vectors
-    assert np.allclose(texture.own(found), expected, atol=1e-4)
+    undiffused = replace(describer, diffusion=None).box(job.first.working, (9, 10, 11), (2, 12, 14))
+    assert np.allclose(texture.own(found), undiffused, atol=1e-4)
+    assert not np.allclose(expected, undiffused, atol=1e-2)
     assert found.shape[-1] == texture.channels
     return expected
 
@@ -67,7 +72,8 @@ def test_details_come_first_and_single_voxels_planes_and_prototypes_know_them(de
     for place, vector in zip(voxels.tolist(), found.vectors, strict=True):
         assert np.allclose(vector, slow_vectors(texture, (place[0], place[1], place[2])), atol=1e-4)
     assert np.allclose(texture.box(box_of((3, 0, 0), (1, 36, 40))).vectors, whole.vectors[3:4], atol=1e-4)
-    distance = ((texture.own(found.vectors)[:, None] - texture.prototype_centres) ** 2).sum(-1)
+    mapped = np.stack([texture.mapped(box_of(place, (1, 1, 1)))[0, 0, 0] for place in voxels.tolist()])
+    distance = ((mapped[:, None] - texture.prototype_centres) ** 2).sum(-1)
     assert np.array_equal(found.prototypes, distance.argmin(-1) + 1)
 
 
@@ -140,7 +146,7 @@ def test_single_voxels_have_the_vectors_of_their_boxes(session: Session) -> None
 def test_prototypes_are_the_nearest_centres_and_a_lasso_takes_those_it_has_most_dots_of(session: Session) -> None:
     texture = session.derived.texture
     place = (9, 20, 20)
-    vector = texture.own(texture.box(box_of(place, (1, 1, 1))).vectors)[0, 0, 0]
+    vector = texture.mapped(box_of(place, (1, 1, 1)))[0, 0, 0]
     nearest = int(((texture.prototype_centres - vector) ** 2).sum(1).argmin()) + 1
     assert texture.prototypes.read(0, box_of(place, (1, 1, 1)))[0, 0, 0] == nearest
     dots = np.flatnonzero(texture.dot_prototypes == nearest)

@@ -23,7 +23,7 @@ KS = Settings().clusters
 
 @torch.inference_mode()
 def bench_cluster(conditions: Conditions) -> dict[str, Any]:
-    """Turn the embedding of a tile into labels for k = 4 to 10 as `run` does: words, smoothing, the nearest centres.
+    """Turn the embedding of a tile into labels for k = 4 to 10 as `run` does: words, means, diffusion, nearest centres.
 
     Beside it, what a clustering that follows all voxels does with each: its statistics for the same k.
     """
@@ -37,9 +37,10 @@ def bench_cluster(conditions: Conditions) -> dict[str, Any]:
     depth, height, width = (n + 2 * r for n, r in zip(tile.shape, described.reach, strict=True))
     grown = Unit(tile.index, (z, y, x), (depth, height, width))
     semantic = plain.semantic(plain.normalised(plain.read(volume, grown)), grown.origin)
+    image = described.image(described.read(volume, tile), Unit(tile.index, (0, 0, 0), tile.shape))
 
     def describe() -> Tensor:
-        return words.describe(words.nearest(semantic), described.taps, described.detail_taps)
+        return described.described(words.nearest(semantic), image)
 
     embedding = describe()
     clusterings = random_clusterings(embedding)

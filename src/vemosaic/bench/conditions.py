@@ -14,6 +14,7 @@ import torch
 from vemosaic.blocks.executors import Executor, InProcess
 from vemosaic.clustering import Words
 from vemosaic.devices import Arithmetic, Precision, arithmetic
+from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.errors import SettingsError
 from vemosaic.models.model import Model, build, load_model
@@ -95,10 +96,13 @@ class Conditions:
         return model
 
     def embedders(self, volume: Volume | None = None) -> tuple[Embedder, Embedder]:
-        """Return the model ready for a volume: plain, and with the words and the smoothing of a run."""
+        """Return the model ready for a volume: plain, and with words, smoothing and diffusion as in a run."""
         plain = Embedder.of(self.model(), volume or self.volume, precision=self.precision)
         details = plain.channels if Settings().detail_with(plain.model.settings) else 0
-        return plain, replace(plain, words=random_words(plain.channels, details), smoothing=Settings().smoothing)
+        steps = Settings().diffusion_steps
+        diffusion = Diffusion(steps, CONTRAST * plain.intensity.spread, bool(plain.model.settings.slices))
+        words = random_words(plain.channels, details)
+        return plain, replace(plain, words=words, smoothing=Settings().smoothing, diffusion=diffusion)
 
 
 def random_words(channels: int, details: int) -> Words:

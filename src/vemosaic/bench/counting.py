@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vemosaic.bench.bounds import Cost
 from vemosaic.devices import arithmetic
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.gaussian import Taps
 from vemosaic.models.default import Encoder
@@ -71,7 +72,7 @@ def dense_layers(encoder: Encoder, shape: Sequence[int]) -> list[Layer]:
 
 
 def embedding_cost(embedder: Embedder, shape: Shape) -> Cost:
-    """Return what it costs to embed a box at once, words and smoothing included where the embedder has them."""
+    """Return what it costs to embed a box at once, with words, smoothing and diffusion where the embedder has them."""
     encoder = embedder.model.encoder
     assert isinstance(encoder, Encoder)
     parts = embedder.encoded_parts(shape)
@@ -80,19 +81,35 @@ def embedding_cost(embedder: Embedder, shape: Shape) -> Cost:
 
 
 def describing_cost(embedder: Embedder, shape: Sequence[int]) -> Cost:
-    """Return what words and smoothing of a box cost.
+    """Return what words, smoothing and diffusion of a box cost.
 
     Words are found by a product with their centres, of which only the best one's number leaves the cache; smoothing
-    takes a product for each tap, axis by axis.
+    takes a product for each tap, axis by axis; each step of diffusion one for each neighbour and the voxel itself.
     """
-    total = Cost()
+    total, smoothed = Cost(), list(shape)
+    if embedder.diffusion is not None:
+        smoothed = [n + 2 * r for n, r in zip(shape, embedder.diffusion.reach, strict=True)]
+        total += _diffusion_cost(embedder.channels, shape, embedder.diffusion)
     if embedder.words is None:
-        return total + _smoothing_cost(embedder.channels, shape, embedder.taps)
+        return total + _smoothing_cost(embedder.channels, smoothed, embedder.taps)
     voxels = math.prod(n + 2 * r for n, r in zip(shape, embedder.reach, strict=True))
     count, channels = embedder.words.centres.shape
     total += Cost(2.0 * channels * count * voxels, NUMBER * (channels + embedder.channels) * voxels)
     for table, taps in ((embedder.words.details, embedder.detail_taps), (embedder.words.codes, embedder.taps)):
-        total += _smoothing_cost(table.shape[1], shape, taps)
+        total += _smoothing_cost(table.shape[1], smoothed, taps)
+    return total
+
+
+def _diffusion_cost(channels: int, shape: Sequence[int], diffusion: Diffusion) -> Cost:
+    """Return what it costs to diffuse a box of so many channels: each step reads and writes what the next one takes."""
+    neighbours = 2 * sum(r > 0 for r in diffusion.reach)
+    total = Cost()
+    for left in range(diffusion.steps, 0, -1):
+        before, after = (
+            math.prod(n + 2 * more * (r > 0) for n, r in zip(shape, diffusion.reach, strict=True))
+            for more in (left, left - 1)
+        )
+        total += Cost((2.0 * neighbours + 1) * channels * after, NUMBER * (channels * (before + after) + 3 * after))
     return total
 
 

@@ -22,6 +22,7 @@ from vemosaic.cli.options import (
     ClusterRange,
     Detail,
     Device,
+    Diffusion,
     Fit,
     Like,
     Out,
@@ -67,6 +68,7 @@ def run(
     vocabularies: Vocabularies = None,
     detail: Detail = None,
     smoothing: Smoothing = None,
+    diffusion: Diffusion = None,
     fit: Fit = "sample",
     clusterer: Clusterer = None,
     like: Like = None,
@@ -123,6 +125,7 @@ def run(
         vocabularies=vocabularies,
         detail=detail,
         smoothing=smoothing,
+        diffusion=diffusion,
     )
     out = out or default_out(volume)
     if publish:
@@ -274,6 +277,7 @@ def cluster(
     vocabularies: Vocabularies = None,
     detail: Detail = None,
     smoothing: Smoothing = None,
+    diffusion: Diffusion = None,
     fit: Fit = None,
     clusterer: Clusterer = None,
     like: Like = None,
@@ -287,6 +291,7 @@ def cluster(
         "vocabularies": vocabularies,
         "detail": detail,
         "smoothing": smoothing,
+        "diffusion": diffusion,
         "fit": fit,
         "clusterer": clusterer,
         "like": like,

@@ -109,6 +109,14 @@ Smoothing = Annotated[
         rich_help_panel=METHOD,
     ),
 ]
+Diffusion = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps in which descriptions then spread among alike voxels, not across the image's edges; unless given, "
+        "6 with words, else none.",
+        rich_help_panel=METHOD,
+    ),
+]
 Fit = Annotated[
     str | None,
     typer.Option(

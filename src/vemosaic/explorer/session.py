@@ -214,7 +214,8 @@ class Session:
         """Return what describes a voxel, as the dots are described, ``(C,)``; by the encoder until there is texture."""
         texture = self.derived.texture
         if texture.finished:
-            return texture.own(texture.at(np.array([voxel])).vectors[0])
+            z, y, x = voxel
+            return np.asarray(texture.mapped((slice(z, z + 1), slice(y, y + 1), slice(x, x + 1)))[0, 0, 0])
         with self._encoder_lock:
             if self._describer is None:
                 from vemosaic.pipeline import Run

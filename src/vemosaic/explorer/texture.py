@@ -5,7 +5,8 @@ is kept of it is one byte a voxel, the *word* of the voxel's patch (see `vemosai
 voxel is then a Gaussian mean of its neighbours' codes, as in the map itself, here at three widths: that of the run, a
 third of it and twice as much; before them, the mean of their details over the narrowest. A second byte names the
 voxel's *prototype*: which of up to 255 fine clusters of the sampled dots it is nearest to, by which a lasso round dots
-becomes a rule for voxels, and scribbles learn from the map.
+becomes a rule for voxels, and scribbles learn from the map. Prototypes follow the image's edges as the map does
+(`vemosaic.diffusion`); the vectors of planes are Gaussian means alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy.typing as npt
 from vemosaic.blocks.events import Listener, ignore
 from vemosaic.blocks.files import write_atomically
 from vemosaic.blocks.grid import Unit
+from vemosaic.diffusion import Diffusion
 from vemosaic.errors import VemosaicError
 from vemosaic.explorer.layers import Bytes, Layer
 from vemosaic.explorer.locks import patience, turn
@@ -133,6 +135,12 @@ class Texture:
         depth = relative_depth(self.run.map(self.run.default_k).volume) if flat else 1.0
         return [gaussian_taps(width * max(NARROWEST, smoothing), depth) for width in WIDTHS]
 
+    @cached_property
+    def _diffusion(self) -> Diffusion | None:
+        """What follows the Gaussian in the map; nothing in a run of an earlier version."""
+        known = json.loads(self.run.folder.centres.read_text()).get("diffusion")
+        return Diffusion(**known) if known else None
+
     @property
     def channels(self) -> int:
         """Length of a vector, C."""
@@ -144,10 +152,34 @@ class Texture:
         return reach_of(self._kernels[-1])
 
     def own(self, vectors: Vectors) -> Vectors:
-        """Return the part of vectors ``(..., C)`` by which the map was made, and dots are described."""
+        """Return the part of vectors ``(..., C)`` by which the map was made; diffusion is still to follow."""
         details, codes = self._vocabulary.details.shape[1], self._vocabulary.codes.shape[1]
         begin = details + OWN * codes
         return np.concatenate((vectors[..., :details], vectors[..., begin : begin + codes]), -1)
+
+    def mapped(self, box: Slices) -> Vectors:
+        """Return what a box's voxels are mapped by, and dots described, ``(Z, Y, X, C)``; without the image undiffused.
+
+        Near the volume's border it is the words that are mirrored, and not the image as where the map was made.
+        """
+        if self.run.raw is None:
+            return self.own(self.box(box).vectors)
+        return self._mapped(*self._read_mapped(box))
+
+    def _read_mapped(self, box: Slices) -> tuple[Bytes, Vectors | None]:
+        """Read the words, and the image where it counts, that `_mapped` takes for a box."""
+        reach = reach_of(self._kernels[OWN])
+        if self._diffusion is None:
+            return self._padded(box, reach), None
+        z, y, x = (a + b for a, b in zip(reach, self._diffusion.reach, strict=True))
+        sight = self._diffusion.sight
+        origin = [b.start - s for b, s in zip(box, sight, strict=True)]
+        shape = [b.stop - b.start + 2 * s for b, s in zip(box, sight, strict=True)]
+        return self._padded(box, (z, y, x)), self.run.input.seen.read(origin, shape)
+
+    def _mapped(self, words: Bytes, image: Vectors | None) -> Vectors:
+        vectors = self._smoothed(words, [self._kernels[OWN]])
+        return vectors if self._diffusion is None or image is None else self._diffusion(vectors, image)
 
     def write(self, listen: Listener = ignore) -> None:
         """Compute words and prototypes of the whole volume; an interrupted writing goes on.
@@ -164,17 +196,19 @@ class Texture:
 
     def _write_prototypes(self, listen: Listener) -> None:
         centres = self.prototype_centres
-        kernels = [self._kernels[OWN]]
-        reach = reach_of(kernels[-1])
+        reach = reach_of(self._kernels[OWN])
+        diffused, sight = (self._diffusion.reach, self._diffusion.sight) if self._diffusion else ((0, 0, 0),) * 2
+        z, y, x = (a + b for a, b in zip(reach, diffused, strict=True))
 
-        def compute(unit: Unit, words: Bytes) -> Bytes:
+        def compute(unit: Unit, read: tuple[Bytes, Vectors | None]) -> Bytes:
+            words, image = read
             nearest = np.empty(unit.shape, np.uint8)
             for tile in _tiles(unit):
-                around = words[_with(tile, reach)]
-                nearest[tile] = _nearest(self._smoothed(around, kernels), centres) + 1
+                seen = None if image is None else image[_with(tile, sight)]
+                nearest[tile] = _nearest(self._mapped(words[_with(tile, (z, y, x))], seen), centres) + 1
             return nearest
 
-        self.prototypes.fill(read=lambda unit: self._padded(unit.slices, reach), compute=compute, listen=listen)
+        self.prototypes.fill(read=lambda unit: self._read_mapped(unit.slices), compute=compute, listen=listen)
 
     def _write_words(self, listen: Listener) -> None:
         if self.words.finished:
@@ -185,7 +219,7 @@ class Texture:
         from vemosaic.pipeline import Run
 
         job = Run.reopen(self.run.path)
-        plain = replace(job.describer(), words=None, smoothing=0.0)
+        plain = replace(job.describer(), words=None, smoothing=0.0, diffusion=None)
         volume = job.first.seen
         vocabulary = Clusters(self._vocabulary.centres)
 

@@ -192,7 +192,7 @@ def embedded_voxels(settings: Settings, shape: Shape) -> int:
     if not settings.model.shared:
         return min(voxels, SAMPLE_BY_PATCH) + math.prod(math.ceil(n / settings.stride) for n in shape)
     cells = min(CELLS, math.prod(math.ceil(n / CELL) for n in shape))
-    return voxels + cells * (CELL + 4 * math.ceil(settings.smoothing)) ** 3
+    return voxels + cells * (CELL + 4 * math.ceil(settings.smoothing) + 2 * settings.diffusion_steps) ** 3
 
 
 def measure_rates(settings: Settings, image: Volume, device: torch.device, seconds: float) -> Rates:
