@@ -51,7 +51,7 @@ def box_cost(embedder: Embedder, box: Unit) -> Cost:
 
 
 def bench_embed(conditions: Conditions) -> dict[str, Any]:
-    """Embed two tiles, a shard with words and smoothing as `run` does, and patches as the paper does."""
+    """Embed two tiles, a shard with words, smoothing and diffusion as in a run, and patches as the paper does."""
     volume, device = conditions.volume, conditions.device
     peaks_before = measure_peaks(device)
     plain, described = conditions.embedders()
