@@ -49,7 +49,7 @@ SHARD = (16, 32, 32)
 def made_quick(*, full_report: bool = False) -> Iterator[pytest.MonkeyPatch]:
     """Small model, small tiles and shards, a stand-in for the report: the same machinery in a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "default", Settings(model=MODEL))
+        patch.setitem(PRESETS, "default", Settings(model=MODEL, diffusion=SETTINGS.diffusion))
         if full_report:
             patch.setattr(vemosaic.report.projection, "MOST", 100)
         else:

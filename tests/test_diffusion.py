@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from vemosaic.diffusion import BLUR, Diffusion
+from vemosaic.diffusion import BLUR, MOST, Diffusion
 
 Values = npt.NDArray[np.float32]
 
@@ -56,13 +56,15 @@ def test_neighbours_exchange_the_more_the_more_alike_they_are(flat: bool, steps:
     expected = slow(diffusion, values, image)
     assert expected.shape == (3, 4, 5, 2)
     assert not np.allclose(expected, inner(values, diffusion.reach), atol=0.1)
-    np.testing.assert_allclose(diffusion(values.copy(), image), expected, atol=1e-5)
+    given = values.copy()
+    np.testing.assert_allclose(diffusion(given, image), expected, atol=1e-5)
+    np.testing.assert_array_equal(given, values)
     tensor = diffusion(torch.from_numpy(values), torch.from_numpy(image))
     np.testing.assert_allclose(tensor.numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("flat", "equal"), [(False, 1 / 6), (True, 1 / 4)])
-@pytest.mark.parametrize("steps", [1, 4, 6, 16])
+@pytest.mark.parametrize("steps", [1, 4, 6, MOST])
 def test_so_many_steps_go_as_far_as_a_third_of_their_square(flat: bool, equal: float, steps: int) -> None:
     diffusion = Diffusion(steps, 1.0, flat)
     assert sum(diffusion.lengths) == pytest.approx(equal * (steps**2 + steps) / 3)
@@ -76,14 +78,14 @@ def test_so_many_steps_go_as_far_as_a_third_of_their_square(flat: bool, equal: f
     assert np.einsum("zyx,x->", spread, places**2) == pytest.approx(2 * sum(diffusion.lengths), rel=1e-3)
 
 
-@given(st.floats(-10, 10, width=32), st.integers(1, 6), st.booleans(), st.integers(0, 2**16))
+@given(st.floats(-10, 10, width=32), st.integers(1, MOST), st.booleans(), st.integers(0, 2**16))
 def test_what_is_everywhere_alike_stays_so_whatever_the_image(
     value: float, steps: int, flat: bool, brightness: int
 ) -> None:
     diffusion = Diffusion(steps, 0.5, flat)
     values, image = drawn(diffusion)
     values[:] = value
-    np.testing.assert_allclose(diffusion(values, image * brightness), value, atol=1e-4)
+    np.testing.assert_allclose(diffusion(values, image * brightness), value, atol=1e-4 * max(1.0, abs(value)))
 
 
 def test_nothing_crosses_an_edge() -> None:
@@ -92,7 +94,7 @@ def test_nothing_crosses_an_edge() -> None:
     middle = values.shape[2] // 2
     image[:] = 0
     image[..., image.shape[2] // 2 :] = 100
-    before = diffusion(values.copy(), image)
+    before = diffusion(values, image)
     values[:, :, middle:] += 50
     after = diffusion(values, image)
     half = after.shape[2] // 2
@@ -103,17 +105,17 @@ def test_nothing_crosses_an_edge() -> None:
 def test_slices_of_flat_patches_are_diffused_each_by_itself() -> None:
     diffusion = Diffusion(3, 1.0, True)
     values, image = drawn(diffusion)
-    whole = diffusion(values.copy(), image)
+    whole = diffusion(values, image)
     for z in range(len(whole)):
-        np.testing.assert_array_equal(diffusion(values[z : z + 1].copy(), image[z : z + 1]), whole[z : z + 1])
+        np.testing.assert_array_equal(diffusion(values[z : z + 1], image[z : z + 1]), whole[z : z + 1])
 
 
 def test_parts_of_a_box_are_diffused_as_the_whole() -> None:
     diffusion = Diffusion(4, 1.0, False)
     values, image = drawn(diffusion, (4, 5, 12))
-    whole = diffusion(values.copy(), image)
+    whole = diffusion(values, image)
     for part in (slice(0, 7), slice(7, 12)):
         cut = slice(part.start, part.stop + 2 * diffusion.reach[2])
         seen = slice(part.start, part.stop + 2 * diffusion.sight[2])
-        found = diffusion(values[:, :, cut].copy(), image[:, :, seen])
+        found = diffusion(values[:, :, cut], image[:, :, seen])
         np.testing.assert_allclose(found, whole[:, :, part], atol=1e-6)

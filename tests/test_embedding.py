@@ -164,12 +164,16 @@ def test_words_take_the_place_of_the_embedding_before_smoothing(
     np.testing.assert_allclose(described[inner], expected[inner], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("words", [None, some_words()], ids=["smoothed", "words"])
-def test_descriptions_are_diffused_by_the_raw_image(image: npt.NDArray[np.float32], words: Words | None) -> None:
-    plain, volume = embedder_of(1.5, words), volume_of(image)
+@pytest.mark.parametrize(
+    ("smoothing", "words"), [(0.0, None), (1.5, None), (1.5, some_words())], ids=["plain", "smoothed", "words"]
+)
+def test_descriptions_are_diffused_by_the_raw_image(
+    image: npt.NDArray[np.float32], smoothing: float, words: Words | None
+) -> None:
+    plain, volume = embedder_of(smoothing, words), volume_of(image)
     embedder = replace(plain, diffusion=Diffusion(2, 0.3, False))
     assert embedder.diffusion
-    assert embedder.halo == (4 + 3 + 2,) * 3
+    assert embedder.halo == (4 + 2 * smoothing + 2,) * 3
     depth, height, width = SHAPE
     around = plain.box(volume, (-2, -2, -2), (depth + 4, height + 4, width + 4))
     before = around[2:-2, 2:-2, 2:-2].copy()

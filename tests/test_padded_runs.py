@@ -56,7 +56,7 @@ def test_padding_is_seen_alike_by_all(quick: object, cell: Cell, tmp_path: Path)
         job = run(str(tmp_path / "padded.npy"), tmp_path / "run", FAST, voxel_size=16)
     model = load_model(job.folder.model)
     with pytest.warns(PaddingWarning):
-        found = vemosaic.cluster(image, model, 3, voxel_size=16, words=8, vocabularies=1)
+        found = vemosaic.cluster(image, model, 3, voxel_size=16, words=8, vocabularies=1, diffusion=2)
     np.testing.assert_array_equal(found, labels(tmp_path / "run", 3))
     again = Run.reopen(tmp_path / "run")
     unit = Unit((0, 0, 0), (0, 0, 0), (16, 32, 32))

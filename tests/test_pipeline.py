@@ -212,6 +212,15 @@ class TestAgain:
         run_cell(cell, tmp_path / "run", reference=cell.reference)
         assert results(tmp_path / "run") == results(finished)
 
+    def test_a_run_of_a_version_without_diffusion_stays_without(self, quick: object, copied: Path) -> None:
+        for file, part in (("run.json", "settings"), ("centres.json", None)):
+            document = json.loads((copied / file).read_text())
+            del (document[part] if part else document)["diffusion"]
+            (copied / file).write_text(json.dumps(document))
+        job = Run.reopen(copied, clusters=(5,))
+        assert job.settings.diffusion_steps == 0
+        assert job.describer().diffusion is None
+
     @pytest.mark.parametrize(
         ("change", "worked"),
         [

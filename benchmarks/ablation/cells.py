@@ -106,7 +106,7 @@ class Cells:
     values
         For each box ``(Z + 2 halo, Y + 2 halo, X + 2 halo, C)``, float32.
     image
-        The raw image of the same boxes; None where no treatment looks at it.
+        The raw image of the same boxes, for treatments that look at it.
     """
 
     layout: Layout

@@ -26,7 +26,10 @@ from vemosaic.gaussian import gaussian_taps
 from vemosaic.volumes.volume import Shape
 
 STEPS = 6
-"""As far as a Gaussian of 2.2 voxels, where there is no edge."""
+"""As far as a Gaussian of 2.2 voxels where there is no edge, in flat slices of 2.6."""
+
+MOST = 8
+"""More steps, the last of them the longer, would blow up what float32 rounds off."""
 
 CONTRAST = 0.2
 """Difference of intensity between neighbours that counts as an edge, over the spread of intensities."""
@@ -69,7 +72,7 @@ class Diffusion:
 
     @property
     def lengths(self) -> list[float]:
-        """Lengths of the steps, of which only all together are stable."""
+        """Lengths of the steps, ascending; the last are too long to be taken alone."""
         longest_of_equal = 1 / (2 * len(self._axes))
         turns = [math.pi * (2 * i + 1) / (4 * self.steps + 2) for i in range(self.steps)]
         return [longest_of_equal / (2 * math.cos(turn) ** 2) for turn in turns]
@@ -88,7 +91,7 @@ class Diffusion:
         Parameters
         ----------
         values
-            ``(Z, Y, X, C)``, with as much around the box as `reach`. They are overwritten.
+            ``(Z, Y, X, C)``, with as much around the box as `reach`.
         image
             Raw, ``(Z, Y, X)``, with as much around it as `sight`.
 
@@ -102,10 +105,10 @@ class Diffusion:
         for length in self.lengths:
             channels = self._step(channels, links, length)
             links = {axis: link[self._inner] for axis, link in links.items()}
-        inner = described[tuple(slice(r, n - r) for r, n in zip(self.reach, described.shape, strict=False))]
+        diffused = described[tuple(slice(r, n - r) for r, n in zip(self.reach, described.shape, strict=False))] + 0.0
         for c, channel in enumerate(channels):
-            inner[..., c] = channel
-        return inner  # type: ignore[no-any-return]
+            diffused[..., c] = channel
+        return diffused  # type: ignore[no-any-return]
 
     @property
     def _inner(self) -> tuple[slice, ...]:

@@ -221,7 +221,7 @@ class Embedder:
         ]
 
     def _words_around(self, voxels: npt.NDArray[np.float32], box: Unit, words: Words) -> Tensor:
-        """Find the word of every voxel of a box and of what smoothing needs around it, ``(Z, Y, X)`` uint8.
+        """Find the word of every voxel of a box and within `reach` of it, ``(Z, Y, X)`` uint8.
 
         Encoded once for the whole box, and not for the surroundings of each tile anew.
         """
@@ -237,7 +237,7 @@ class Embedder:
         return word
 
     def encoded_parts(self, shape: Shape) -> list[Unit]:
-        """Cut a box, with what smoothing needs around it, into the parts that are encoded at once to find its words."""
+        """Cut a box, with `reach` around it, into the parts that are encoded at once to find its words."""
         z, y, x = (n + 2 * r for n, r in zip(shape, self.reach, strict=True))
         return evenly((z, y, x), TILE + 2 * max(self.reach))
 

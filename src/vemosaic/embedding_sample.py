@@ -66,7 +66,7 @@ class EmbeddingSample:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell of the sample: its semantic means with what smoothing needs around them, and the image.
+    """A cell of the sample: its semantic means with what smoothing and diffusion need around them, and the image.
 
     Attributes
     ----------

@@ -118,7 +118,7 @@ def project(
     base = LIBRARIES + CACHE_BYTES + padded * around * (FLOAT + TOLD_APART)
     ahead = executor if isinstance(executor, InProcess) else AHEAD[0]
     reading, writing = 2 + ahead.read_ahead, 1 + ahead.write_behind
-    cells = CELLS * (CELL + 2 * reach) ** 3 * semantic * FLOAT
+    cells = CELLS * FLOAT * ((CELL + 2 * reach) ** 3 * semantic + (CELL + 2 * (settings.diffusion_steps + 1)) ** 3)
     sample = SAMPLE * (settings.words * (FLOAT + 2 * 8) + (semantic + 3 * described) * 8)
     sample += SAMPLE * settings.trials * (FLOAT * described + len(settings.clusters))
     streamed = voxels * described * FLOAT * 2 if settings.fit == "stream" else 0

@@ -138,7 +138,7 @@ class RunState:
         """
         folder = RunFolder.existing(path)
         try:
-            before = Settings.model_validate(folder.record["settings"])
+            before = Settings.model_validate({"diffusion": 0} | folder.record["settings"])  # earlier runs had none
             requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
             known = identities(folder.record["inputs"])
             folder.record["inputs"][0]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from vemosaic.devices import Precision
-from vemosaic.diffusion import STEPS
+from vemosaic.diffusion import MOST, STEPS
 from vemosaic.errors import SettingsError
 from vemosaic.models.settings import ModelSettings
 from vemosaic.volumes.geometry import worked_at
@@ -62,7 +62,7 @@ class Settings(BaseModel):
         le=8,
         description="Gaussian over what describes the voxels before clustering, std in voxels; 0 for none.",
     )
-    diffusion: Annotated[int, Field(ge=0, le=16)] | Literal["auto"] = Field(
+    diffusion: Annotated[int, Field(ge=0, le=MOST)] | Literal["auto"] = Field(
         "auto",
         description="Steps of the diffusion that follows, and stops at the image's edges; 0 for none; auto: 6 with "
         "texture words, else none.",

@@ -137,6 +137,8 @@ def test_what_a_clusterer_cannot_do_is_told_before_anything_is_made(
 def test_cluster_in_memory_is_that_of_the_run(cell: Cell, trained: Path, tmp_path: Path) -> None:
     model = trained / "model.safetensors"
     done = run_cell(cell, tmp_path / "run", with_clusterer("mixture"), model=model)
-    map_ = vemosaic.cluster(cell.raw, load_model(model), 3, voxel_size=16, words=0, clusterer="mixture", seed=1)
+    map_ = vemosaic.cluster(
+        cell.raw, load_model(model), 3, voxel_size=16, words=0, diffusion=2, clusterer="mixture", seed=1
+    )
     alone = labels(done.folder.path, 3)
     assert np.mean(map_ == alone) > 0.999  # of 3 and 4 clusters at once in the run

@@ -12,7 +12,9 @@ from scipy import ndimage
 
 from small_runs import SETTINGS, Cell, run_cell
 from vemosaic.blocks.events import Event, UnitDone
+from vemosaic.errors import VolumeError
 from vemosaic.explorer import texture as texture_module
+from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.session import Session
 from vemosaic.explorer.smoothing import gaussian_taps, reach_of, smooth_codes
 from vemosaic.explorer.texture import NotYet, Texture
@@ -141,6 +143,21 @@ def test_single_voxels_have_the_vectors_of_their_boxes(session: Session) -> None
     assert np.allclose(found.vectors, whole.vectors[tuple(voxels.T)], atol=1e-4)
     assert np.array_equal(found.prototypes, whole.prototypes[tuple(voxels.T)])
     assert texture.at(np.empty((0, 3), np.int64)).vectors.shape == (0, texture.channels)
+
+
+def test_a_voxel_is_described_undiffused_where_the_image_is_gone(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texture, box = session.derived.texture, box_of((9, 10, 11), (2, 12, 14))
+    diffused, own = texture.mapped(box), texture.own(texture.box(box).vectors)
+
+    def gone(run: OpenedRun) -> None:
+        raise VolumeError(run.path, "is gone", "put it back")
+
+    monkeypatch.delitem(vars(texture.run), "input")
+    monkeypatch.setattr(OpenedRun, "input", property(gone))
+    np.testing.assert_array_equal(texture.mapped(box), own)
+    assert not np.allclose(diffused, own, atol=1e-3)
 
 
 def test_prototypes_are_the_nearest_centres_and_a_lasso_takes_those_it_has_most_dots_of(session: Session) -> None:

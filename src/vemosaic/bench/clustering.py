@@ -62,6 +62,7 @@ def bench_cluster(conditions: Conditions) -> dict[str, Any]:
         "clusters": list(KS),
         "words": len(words.centres),
         "smoothing": described.smoothing,
+        "diffusion": Settings().diffusion_steps,
         "device": device.type,
         "peaks": peaks.to_json(),
     }

@@ -79,6 +79,7 @@ def bench_embed(conditions: Conditions) -> dict[str, Any]:
         "ratio": rate / paper_rate,
         "words": Settings().words,
         "smoothing": described.smoothing,
+        "diffusion": Settings().diffusion_steps,
         "device": device.type,
         "precision": conditions.arithmetic,
         "layers": [roofline(layer, tile.voxels, peaks, conditions) for layer in dense_layers(encoder, tile.shape)],

@@ -77,7 +77,7 @@ def map_cost(described: Embedder, volume: Volume, files: Sequence[Path], written
     Parameters
     ----------
     described
-        With the words and the smoothing of a run.
+        With words, smoothing and diffusion as in a run.
     volume
         Of whole tiles.
     files

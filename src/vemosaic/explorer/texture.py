@@ -158,13 +158,15 @@ class Texture:
         return np.concatenate((vectors[..., :details], vectors[..., begin : begin + codes]), -1)
 
     def mapped(self, box: Slices) -> Vectors:
-        """Return what a box's voxels are mapped by, and dots described, ``(Z, Y, X, C)``; without the image undiffused.
+        """Return what a box's voxels are mapped by, and dots described, ``(Z, Y, X, C)``.
 
-        Near the volume's border it is the words that are mirrored, and not the image as where the map was made.
+        Where the image is gone they are not diffused. Near the volume's border it is the words that are mirrored, and
+        not the image as where the map was made.
         """
-        if self.run.raw is None:
+        try:
+            return self._mapped(*self._read_mapped(box))
+        except VemosaicError:
             return self.own(self.box(box).vectors)
-        return self._mapped(*self._read_mapped(box))
 
     def _read_mapped(self, box: Slices) -> tuple[Bytes, Vectors | None]:
         """Read the words, and the image where it counts, that `_mapped` takes for a box."""

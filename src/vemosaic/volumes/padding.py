@@ -15,7 +15,7 @@ REACH = FIELD - 1
 
 SEEN = 18
 """So many voxels of padding beside the image are seen at most: by the largest patches at training. What maps a voxel
-sees 10, half a patch's field and the Gaussian's reach, at the default smoothing."""
+sees 16, half a patch's field and the reach of Gaussian and diffusion, at the default smoothing."""
 
 MARGIN = 2 * SEEN + REACH
 """So far around a box within its slices is read to mirror the image in its padding."""
