@@ -154,12 +154,12 @@ class Diffuse:
         lost = diffusion.reach
         edges = [a - (b - r) - s for a, b, r, s in zip(image.halo, cells.halo, lost, diffusion.sight, strict=True)]
         cut = tuple(slice(e, -e or None) for e in edges)
-        diffused = [diffusion(v.copy(), i[cut]) for v, i in zip(cells.values, image.values, strict=True)]
+        diffused = [diffusion(v, i[cut]) for v, i in zip(cells.values, image.values, strict=True)]
         z, y, x = (h - n for h, n in zip(cells.halo, lost, strict=True))
         return replace(cells, halo=(z, y, x), values=tuple(diffused))
 
     def _diffusion(self, scale: Triple, spread: float) -> Diffusion:
-        return Diffusion(self.steps, CONTRAST * spread, scale[0] * CUBIC < 1)
+        return Diffusion.of(self.steps, spread, scale[0] * CUBIC < 1)
 
 
 @dataclass(frozen=True)

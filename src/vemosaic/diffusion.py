@@ -59,6 +59,11 @@ class Diffusion:
     contrast: float
     flat: bool
 
+    @classmethod
+    def of(cls, steps: int, spread: float, flat: bool) -> Diffusion:
+        """Tell edges by the spread of a volume's intensities, as of `vemosaic.volumes.intensity.Intensity`."""
+        return cls(steps, CONTRAST * spread, flat)
+
     @property
     def reach(self) -> Shape:
         """Voxels of descriptions that it takes beyond each face, z, y, x."""

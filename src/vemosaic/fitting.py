@@ -11,7 +11,7 @@ import torch
 
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
 from vemosaic.clustering import CLUSTERERS, STREAMED, Clustering, Streamable, agreement, assign
-from vemosaic.diffusion import CONTRAST, Diffusion
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample, describe_sample
 from vemosaic.settings import Settings
@@ -109,7 +109,7 @@ def _diffusion(embedder: Embedder, volume: Volume, settings: Settings) -> Diffus
     steps = settings.diffusion_steps
     if not steps:
         return None
-    return Diffusion(steps, CONTRAST * measure_intensity(volume).spread, bool(embedder.model.settings.slices))
+    return Diffusion.of(steps, measure_intensity(volume).spread, bool(embedder.model.settings.slices))
 
 
 def fit_clusters(

@@ -14,7 +14,7 @@ import torch
 from vemosaic.blocks.executors import Executor, InProcess
 from vemosaic.clustering import Words
 from vemosaic.devices import Arithmetic, Precision, arithmetic
-from vemosaic.diffusion import CONTRAST, Diffusion
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.errors import SettingsError
 from vemosaic.models.model import Model, build, load_model
@@ -100,7 +100,7 @@ class Conditions:
         plain = Embedder.of(self.model(), volume or self.volume, precision=self.precision)
         details = plain.channels if Settings().detail_with(plain.model.settings) else 0
         steps = Settings().diffusion_steps
-        diffusion = Diffusion(steps, CONTRAST * plain.intensity.spread, bool(plain.model.settings.slices))
+        diffusion = Diffusion.of(steps, plain.intensity.spread, bool(plain.model.settings.slices))
         words = random_words(plain.channels, details)
         return plain, replace(plain, words=words, smoothing=Settings().smoothing, diffusion=diffusion)
 

@@ -168,16 +168,22 @@ class Texture:
         except VemosaicError:
             return self.own(self.box(box).vectors)
 
+    @property
+    def _mapped_reach(self) -> Shape:
+        """Voxels of words that `_mapped` takes beyond each face, z, y, x."""
+        diffused = self._diffusion.reach if self._diffusion else (0, 0, 0)
+        z, y, x = (a + b for a, b in zip(reach_of(self._kernels[OWN]), diffused, strict=True))
+        return z, y, x
+
     def _read_mapped(self, box: Slices) -> tuple[Bytes, Vectors | None]:
         """Read the words, and the image where it counts, that `_mapped` takes for a box."""
-        reach = reach_of(self._kernels[OWN])
+        words = self._padded(box, self._mapped_reach)
         if self._diffusion is None:
-            return self._padded(box, reach), None
-        z, y, x = (a + b for a, b in zip(reach, self._diffusion.reach, strict=True))
+            return words, None
         sight = self._diffusion.sight
         origin = [b.start - s for b, s in zip(box, sight, strict=True)]
         shape = [b.stop - b.start + 2 * s for b, s in zip(box, sight, strict=True)]
-        return self._padded(box, (z, y, x)), self.run.input.seen.read(origin, shape)
+        return words, self.run.input.seen.read(origin, shape)
 
     def _mapped(self, words: Bytes, image: Vectors | None) -> Vectors:
         vectors = self._smoothed(words, [self._kernels[OWN]])
@@ -198,16 +204,14 @@ class Texture:
 
     def _write_prototypes(self, listen: Listener) -> None:
         centres = self.prototype_centres
-        reach = reach_of(self._kernels[OWN])
-        diffused, sight = (self._diffusion.reach, self._diffusion.sight) if self._diffusion else ((0, 0, 0),) * 2
-        z, y, x = (a + b for a, b in zip(reach, diffused, strict=True))
+        reach, sight = self._mapped_reach, self._diffusion.sight if self._diffusion else (0, 0, 0)
 
         def compute(unit: Unit, read: tuple[Bytes, Vectors | None]) -> Bytes:
             words, image = read
             nearest = np.empty(unit.shape, np.uint8)
             for tile in _tiles(unit):
                 seen = None if image is None else image[_with(tile, sight)]
-                nearest[tile] = _nearest(self._mapped(words[_with(tile, (z, y, x))], seen), centres) + 1
+                nearest[tile] = _nearest(self._mapped(words[_with(tile, reach)], seen), centres) + 1
             return nearest
 
         self.prototypes.fill(read=lambda unit: self._read_mapped(unit.slices), compute=compute, listen=listen)
