@@ -22,7 +22,9 @@ export class DotsPanel {
   private readonly target: ClassSelect;
   private readonly within: ClassSelect;
   private readonly newName = h("input", { type: "text", maxlength: 80, placeholder: "Name of the new class", "aria-label": "Name of the new class" });
+  private readonly stage = h("div", { class: "stage", "aria-busy": "true" });
   private circled: number[] = [];
+  private awaited = 0; // answers of the server
 
   constructor(
     host: HTMLElement,
@@ -30,7 +32,7 @@ export class DotsPanel {
     private readonly view: View,
     private readonly go: (place: Triple) => void,
   ) {
-    const stage = h("div", { class: "stage" });
+    const { stage } = this;
     this.scatter = new Scatter(stage, { clicked: (dot) => this.clicked(dot), circled: (dots) => this.showCircled(dots) });
     this.dots = new Dots(session, view, this.scatter, (text) => {
       this.note.textContent = text;
@@ -74,17 +76,29 @@ export class DotsPanel {
     };
     view.listen((changed) => {
       if (changed.has("dots") || changed.has("lasso")) follow();
-      if (changed.has("dots")) void this.dots.colour();
+      if (changed.has("dots")) void this.await(this.dots.colour());
     });
     session.on("state", () => {
       tellLayout();
-      void this.dots.colour();
+      void this.await(this.dots.colour());
       if (this.circled.length === 0) this.hideCircled();
     });
-    session.on("layout", () => void this.dots.loadLayout().catch(tell));
-    session.on("link", (link) => link === "up" && void this.dots.load());
+    session.on("layout", () => void this.await(this.dots.loadLayout().catch(tell)));
+    session.on("link", (link) => link === "up" && void this.await(this.dots.load()));
     follow();
-    void this.dots.load();
+    void this.await(this.dots.load());
+  }
+
+  /** Say that the dots are not yet what they will be, to screen readers too. */
+  private async await(work: Promise<void>): Promise<void> {
+    this.awaited++;
+    this.stage.setAttribute("aria-busy", "true");
+    try {
+      await work;
+    } finally {
+      this.awaited--;
+      this.stage.setAttribute("aria-busy", String(this.awaited > 0));
+    }
   }
 
   highlight(dots: number[]): void {

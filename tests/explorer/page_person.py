@@ -43,12 +43,12 @@ class Person:
             self.complaints.append(message.text)
 
     def settle(self) -> None:
-        """Wait until the slices are drawn and all is known of the voxel at the crosshair."""
+        """Wait until slices and dots are drawn and all is known of the voxel at the crosshair."""
         expect(self.page.locator("#here dt").first).to_be_visible()
-        self.page.wait_for_function("location.hash.includes('zoom')")
+        expect(self.page).to_have_url(re.compile("zoom"))
         self.page.wait_for_timeout(300)  # the address follows the view by a quarter of a second
         self.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-        expect(self.page.locator(".view[aria-busy='false']")).to_have_count(3)
+        expect(self.page.locator("[aria-busy='true']")).to_have_count(0)
 
     @property
     def address(self) -> dict[str, str]:
