@@ -44,7 +44,7 @@ from vemosaic.errors import SettingsError, VemosaicError
 from vemosaic.volumes.volume import Shape
 
 ROOT = Path(__file__).resolve().parents[1]
-FORMAT = 1
+FORMAT = 2
 """Raised whenever scores come to mean something else, so that results from before are not taken for new ones."""
 
 TEACHING = "teaching"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from math import log, sqrt
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from small_runs import hold_a_small_vote
 from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
-from vemosaic.clustering import Streamable, agreement, assign
+from vemosaic.clustering import Neighbours, Streamable, agreement, assign
 from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample, describe_sample
@@ -152,3 +154,51 @@ class TestTypical:
     def test_of_a_stream_the_clusters_can_follow(self, embedder: Embedder, volume: Volume) -> None:
         found = fit_typical(embedder, volume, settings(vocabularies=3, fit="stream"))
         assert all(isinstance(clusters, Streamable) for clusters in found.clusterings)
+
+
+class TestContacts:
+    """Neighbours in the cells of the sample, by which the tree of clusters knows edges."""
+
+    @pytest.mark.parametrize("words", [0, 6])
+    def test_are_the_voxels_of_the_cells_as_the_map_describes_them(self, embedder: Embedder, words: int) -> None:
+        volume = volume_of(blobs((12, 14, 15)))  # one cell
+        diffusion = Diffusion(2, CONTRAST * measure_intensity(volume).spread, False)
+        given = replace(embedder, smoothing=1.0, diffusion=diffusion)
+        ((found, sample),) = describe_sample(given, volume, [1], words=words, dimensions=3, count=500)
+        assert sample.contacts is not None
+        whole = found.box(volume, (0, 0, 0), volume.shape)
+        np.testing.assert_allclose(sample.contacts.embedding, whole.reshape(-1, whole.shape[-1]), atol=1e-5)
+        expected = Neighbours.of(volume.read((-1, -1, -1), (14, 16, 17)), diffusion)
+        np.testing.assert_array_equal(sample.contacts.neighbours.pairs, expected.pairs)
+        np.testing.assert_array_equal(sample.contacts.neighbours.conductances, expected.conductances)
+
+    def test_lie_in_the_mask(self, embedder: Embedder) -> None:
+        shape = (40, 24, 28)
+        volume = volume_of(blobs(shape))
+        inside = np.random.default_rng(0).random(shape) < 0.5
+        mask = volume_of(inside.astype(np.uint8))
+        given = replace(embedder, smoothing=1.0, diffusion=Diffusion(2, 10.0, False))
+        ((_, masked),) = describe_sample(given, volume, [1], words=6, dimensions=3, mask=mask)
+        ((_, whole),) = describe_sample(given, volume, [1], words=6, dimensions=3)
+        assert masked.contacts is not None
+        assert whole.contacts is not None
+        assert len(masked.contacts.embedding) == len(whole.contacts.embedding) == math.prod(shape)
+        pairs = sum((np.delete(inside, 0, a) & np.delete(inside, -1, a)).sum() for a in range(3))
+        assert 0 < len(masked.contacts.neighbours.pairs) < pairs
+        assert len(whole.contacts.neighbours.pairs) == sum(  # none from one cell into the next
+            math.prod(shape) // n * (n - 1 - (n - 1) // 16) for n in shape
+        )
+
+    def test_where_edges_do_not_count_there_are_none(self, embedder: Embedder, volume: Volume) -> None:
+        ((_, sample),) = describe_sample(replace(embedder, smoothing=1.0), volume, [1], words=6, dimensions=3)
+        assert sample.contacts is None
+
+    def test_tell_which_clusters_belong_together(
+        self, embedder: Embedder, volume: Volume, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with_edges = fit_typical(embedder, volume, settings(vocabularies=1, diffusion=2))
+        assert with_edges.sample.contacts is None  # they are large, and have told what they can
+        monkeypatch.setattr("vemosaic.clustering.tree.EDGES", 0.0)
+        without = fit_typical(embedder, volume, settings(vocabularies=1, diffusion=2))
+        np.testing.assert_array_equal(with_edges.clusterings[0].fine, without.clusterings[0].fine)
+        assert not np.array_equal(with_edges.clusterings[0].levels, without.clusterings[0].levels)

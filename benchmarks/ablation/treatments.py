@@ -114,8 +114,8 @@ class TextureWords:
         """Return the word of each voxel, from 0."""
         return assign(torch.from_numpy(values), [Clusters(centres)])[0].numpy() - 1
 
-    def _histograms(self, cells: Cells, found: Sequence[npt.NDArray[np.uint8]], lost: Shape) -> list[Vectors]:
-        """Return the histograms of words around the voxels drawn, ``(N, W)``, of one box after the other."""
+    def _histograms(self, cells: Cells, found: Sequence[npt.NDArray[np.uint8]], lost: Shape) -> Vectors:
+        """Return the histograms of words around the voxels drawn, ``(N, W)``."""
         unit = np.eye(self.count, dtype=np.float32)
         result = []
         for word, box, drawn in zip(found, cells.layout.boxes, cells.layout.drawn, strict=True):
@@ -123,7 +123,7 @@ class TextureWords:
                 extra = tuple(slice(h - n, h + n + m) for h, n, m in zip(cells.halo, lost, box.shape, strict=True))
                 around = smoothed(unit[word[extra]], self.sigma, cells.scale)
                 result.append(around.reshape(-1, self.count)[drawn])
-        return result
+        return np.concatenate(result)
 
 
 @dataclass(frozen=True)

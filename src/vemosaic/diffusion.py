@@ -105,7 +105,7 @@ class Diffusion:
         ndarray or Tensor, (Z', Y', X', C), float32
         """
         described: Any = values
-        links = self._conductances(image)
+        links = self.conductances(image)
         channels = [described[..., c] for c in range(described.shape[-1])]
         for length in self.lengths:
             channels = self._step(channels, links, length)
@@ -115,17 +115,19 @@ class Diffusion:
             diffused[..., c] = channel
         return diffused  # type: ignore[no-any-return]
 
-    @property
-    def _inner(self) -> tuple[slice, ...]:
-        """Index what a step leaves of an array."""
-        return tuple(slice(1, -1) if axis in self._axes else slice(None) for axis in range(3))
+    def conductances(self, image: Any) -> dict[int, Any]:
+        """Say how far an image shows neighbours as one: 1 where it has no edge between them, towards 0 at a steep one.
 
-    def _with(self, axis: int, part: slice) -> tuple[slice, ...]:
-        """Index the same, but another part along one axis."""
-        return (*self._inner[:axis], part, *self._inner[axis + 1 :])
+        Parameters
+        ----------
+        image
+            Raw, ``(Z, Y, X)``, with a voxel around the box along each axis that is diffused along, for its blur.
 
-    def _conductances(self, image: Any) -> dict[int, Any]:
-        """Between the neighbours along each axis: as many as voxels less one."""
+        Returns
+        -------
+        dict of int to ndarray or Tensor
+            For each of these axes those between each voxel of the box and the next one: one less than voxels along it.
+        """
         side, centre, _ = BLUR
         for axis in self._axes:
             n = image.shape[axis]
@@ -136,6 +138,15 @@ class Diffusion:
             difference = (image[_along(axis, slice(1, None))] - image[_along(axis, slice(None, -1))]) / self.contrast
             links[axis] = math.e ** (-0.5 * difference * difference)
         return links
+
+    @property
+    def _inner(self) -> tuple[slice, ...]:
+        """Index what a step leaves of an array."""
+        return tuple(slice(1, -1) if axis in self._axes else slice(None) for axis in range(3))
+
+    def _with(self, axis: int, part: slice) -> tuple[slice, ...]:
+        """Index the same, but another part along one axis."""
+        return (*self._inner[:axis], part, *self._inner[axis + 1 :])
 
     def _step(self, channels: list[Any], links: dict[int, Any], length: float) -> list[Any]:
         """Take one step, by which each face loses a voxel along the axes of the diffusion."""

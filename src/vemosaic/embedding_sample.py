@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -17,7 +17,8 @@ from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone,
 from vemosaic.blocks.executor import stream
 from vemosaic.blocks.grid import Unit, unit_at, unit_counts
 from vemosaic.blocks.memory import trim_now_and_then
-from vemosaic.clustering import Clusters, Words, assign, code_details, code_words, find_words
+from vemosaic.clustering import Clusters, Contacts, Neighbours, Words, assign, code_details, code_words, find_words
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder, grown
 from vemosaic.errors import VolumeError
 from vemosaic.gaussian import Taps
@@ -50,18 +51,37 @@ class EmbeddingSample:
         ``(N, C)``, float32.
     intensity
         Raw intensity, ``(N,)``, float32.
+    contacts
+        Neighbouring voxels of the places they were drawn from; None where edges do not count.
     """
 
     voxel: npt.NDArray[np.int64]
     embedding: npt.NDArray[np.float32]
     intensity: npt.NDArray[np.float32]
+    contacts: Contacts | None = None
 
     def thinned(self, count: int, seed: int = 0) -> EmbeddingSample:
-        """Return at most `count` of them, drawn at random."""
+        """Return at most `count` of them, drawn at random; the contacts stay behind where not all are."""
         if len(self.voxel) <= count:
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(len(self.voxel), count, replace=False))
         return EmbeddingSample(self.voxel[chosen], self.embedding[chosen], self.intensity[chosen])
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What is drawn from a cell.
+
+    Attributes
+    ----------
+    chosen
+        Flat places of the voxels drawn.
+    inside
+        Which voxels may be drawn, ``(Z, Y, X)``; None for all.
+    """
+
+    chosen: npt.NDArray[np.int64]
+    inside: Mask | None
 
 
 @dataclass(frozen=True)
@@ -76,55 +96,121 @@ class _Cell:
         ``(Z + 2 reach, Y + 2 reach, X + 2 reach, C)``.
     image
         Raw, with as much around the cell as diffusion sees.
-    chosen
-        Flat places of the voxels drawn from it.
+    drawn
+        From it.
     """
 
     box: Unit
     semantic: Tensor
     image: npt.NDArray[np.float32]
-    chosen: npt.NDArray[np.int64]
+    drawn: _Drawn
 
     @property
     def intensity(self) -> npt.NDArray[np.float32]:
         """Raw intensity of the voxels drawn, ``(N,)``."""
-        return self._inner(torch.from_numpy(self.image)[..., None])[:, 0]
+        return self.pick(torch.from_numpy(self.image)[..., None])[:, 0]
 
     def plain(self) -> npt.NDArray[np.float32]:
         """Semantic means of the voxels drawn, ``(N, C)``."""
-        return self._inner(self.semantic)
+        return self.pick(self.semantic)
 
-    def smoothed(self, embedder: Embedder) -> npt.NDArray[np.float32]:
-        """What describes the voxels drawn where there are no words, ``(N, C)``."""
-        return self._inner(embedder.diffused(smooth(self.semantic, embedder.taps), self.image))
+    def smoothed(self, embedder: Embedder) -> Tensor:
+        """What describes the cell where there are no words, ``(Z, Y, X, C)``."""
+        return embedder.diffused(smooth(self.semantic, embedder.taps), self.image)
 
     def words(self, centres: npt.NDArray[np.float32]) -> Tensor:
         """Word of each voxel, 1 to W, ``(Z + 2 reach, Y + 2 reach, X + 2 reach)``, uint8."""
         return assign(self.semantic, [Clusters(centres)])[0]
 
-    def described(self, word: Tensor, words: Words, embedder: Embedder) -> npt.NDArray[np.float32]:
-        """What describes the voxels drawn by their words, ``(N, C)``."""
-        return self._inner(replace(embedder, words=words).described(word, self.image))
+    def neighbours(self, diffusion: Diffusion) -> Neighbours:
+        """Pair its voxels, or those of them that may be drawn."""
+        image = self.image[tuple(slice(r, n - r) for r, n in zip(diffusion.reach, self.image.shape, strict=True))]
+        return Neighbours.of(image, diffusion, self.drawn.inside)
 
     def histograms(self, word: Tensor, count: int, taps: Taps) -> npt.NDArray[np.float32]:
         """Gaussian-weighted histograms of so many words around the voxels drawn, ``(N, W)``."""
-        return self._inner(smooth(F.one_hot(self._within(word, taps).long() - 1, count).float(), taps))
+        return self.pick(smooth(F.one_hot(self._within(word, taps).long() - 1, count).float(), taps))
 
     def means(self, word: Tensor, centres: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
         """Gaussian means of the centres of the words around the voxels drawn, ``(N, C)``."""
-        return self._inner(smooth(torch.from_numpy(centres)[self._within(word, taps).long() - 1], taps))
+        return self.pick(smooth(torch.from_numpy(centres)[self._within(word, taps).long() - 1], taps))
 
     def _within(self, values: Tensor, taps: Taps) -> Tensor:
         """Cut what lies further outside the cell than a convolution takes."""
         edges = [(n - m) // 2 - len(t) // 2 for n, m, t in zip(values.shape, self.box.shape, taps, strict=True)]
         return values[tuple(slice(e, n - e) for e, n in zip(edges, values.shape, strict=True))]
 
-    def _inner(self, values: Tensor) -> npt.NDArray[np.float32]:
-        """Cut what lies outside the cell, and pick the voxels drawn."""
+    def pick(self, values: Tensor) -> npt.NDArray[np.float32]:
+        """Cut what lies outside the cell from ``(Z, Y, X, C)``, and pick the voxels drawn, ``(N, C)``."""
         edge = [(n - m) // 2 for n, m in zip(values.shape, self.box.shape, strict=False)]
         cut = values[tuple(slice(e, e + m) for e, m in zip(edge, self.box.shape, strict=True))]
         inner: npt.NDArray[np.float32] = cut.flatten(0, 2).cpu().numpy()
-        return inner[self.chosen]
+        return inner[self.drawn.chosen]
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """The cells of a sample, and what does not depend on what describes them.
+
+    Attributes
+    ----------
+    cells
+        In the order in which they were chosen.
+    voxel, intensity
+        Of the voxels drawn, as of `EmbeddingSample`.
+    neighbours
+        In the cells; None where edges do not count.
+    """
+
+    cells: Sequence[_Cell]
+    voxel: npt.NDArray[np.int64]
+    intensity: npt.NDArray[np.float32]
+    neighbours: Neighbours | None
+
+    @classmethod
+    def of(cls, cells: Sequence[_Cell], diffusion: Diffusion | None) -> _Sampled:
+        """Collect it; neighbours count where the image's edges do, which diffusion says."""
+        places = [np.stack(np.unravel_index(c.drawn.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
+        neighbours = None
+        if diffusion is not None:
+            neighbours = Neighbours.joined([c.neighbours(diffusion) for c in cells], [c.box.voxels for c in cells])
+        return cls(cells, np.concatenate(places), np.concatenate([cell.intensity for cell in cells]), neighbours)
+
+    def described(self, values: Iterable[Tensor]) -> EmbeddingSample:
+        """Turn what describes each cell, ``(Z, Y, X, C)``, into a sample."""
+        drawn, whole = _Rows(len(self.voxel)), _Rows(sum(cell.box.voxels for cell in self.cells))
+        for cell, described in zip(self.cells, values, strict=True):
+            drawn.add(cell.pick(described))
+            if self.neighbours:
+                whole.add(described.flatten(0, 2).cpu().numpy())
+        contacts = Contacts(whole.values, self.neighbours) if self.neighbours else None
+        return EmbeddingSample(self.voxel, drawn.values, self.intensity, contacts)
+
+    def gathered(self, values: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        """Bring together what is known of the voxels drawn from each cell, ``(N, C)``."""
+        rows = _Rows(len(self.voxel))
+        for each in values:
+            rows.add(each)
+        return rows.values
+
+
+class _Rows:
+    """Rows that come cell by cell, ``(N, C)``.
+
+    They are copied into what holds all: where each stayed by itself, among the large arrays that a cell takes for a
+    moment, the heap would grow by gigabytes, with hardly anything in it.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count, self._filled = count, 0
+        self.values = np.empty((0, 0), np.float32)
+
+    def add(self, rows: npt.NDArray[np.float32]) -> None:
+        """Put some after those before."""
+        if self._filled == 0:
+            self.values = np.empty((self._count, rows.shape[1]), np.float32)
+        self.values[self._filled : self._filled + len(rows)] = rows
+        self._filled += len(rows)
 
 
 def describe_sample(
@@ -183,25 +269,26 @@ def describe_sample(
         yield from [(embedder, sample)] * len(seeds)
         return
     cells = _read_cells(embedder, volume, mask, count, seeds[0], listen)
-    places = [np.stack(np.unravel_index(c.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
-    voxel, intensity = np.concatenate(places), np.concatenate([cell.intensity for cell in cells])
+    sampled = _Sampled.of(cells, embedder.diffusion)
     if not words:
-        sample = EmbeddingSample(voxel, np.concatenate([cell.smoothed(embedder) for cell in cells]), intensity)
-        yield from [(embedder, sample)] * len(seeds)
+        yield from [(embedder, sampled.described(cell.smoothed(embedder) for cell in cells))] * len(seeds)
         return
-    semantic = np.concatenate([cell.plain() for cell in cells])
+    semantic = sampled.gathered(cell.plain() for cell in cells)
     for seed in seeds:
         centres = find_words(semantic, words, seed)
         found = [(cell, cell.words(centres)) for cell in cells]
-        codes = code_words((cell.histograms(word, words, embedder.taps) for cell, word in found), dimensions)
+        histograms = sampled.gathered(cell.histograms(word, words, embedder.taps) for cell, word in found)
+        codes = code_words(histograms, dimensions)
+        del histograms
         details = np.empty((words, 0), np.float32)
         if detail:
-            means = [cell.means(word, centres, embedder.detail_taps) for cell, word in found]
-            details = code_details(centres, np.concatenate(means), detail)
+            means = sampled.gathered(cell.means(word, centres, embedder.detail_taps) for cell, word in found)
+            details = code_details(centres, means, detail)
         vocabulary = Words(centres, codes, details)
-        described = np.concatenate([cell.described(word, vocabulary, embedder) for cell, word in found])
+        describer = replace(embedder, words=vocabulary)
+        sample = sampled.described(describer.described(word, cell.image) for cell, word in found)
         trim_now_and_then()
-        yield replace(embedder, words=vocabulary), EmbeddingSample(voxel, described, intensity)
+        yield describer, sample
 
 
 def _read_cells(
@@ -226,6 +313,7 @@ def _read_cells(
     for cell, (voxels, semantic) in read:
         image = embedder.image(voxels, Unit(cell.index, (0, 0, 0), cell.shape))
         cells.append(_Cell(cell, semantic, image.copy(), drawn[cell]))
+        trim_now_and_then()
     return cells
 
 
@@ -237,7 +325,7 @@ def _sample_by_patch(
     halo = embedder.halo
 
     def places(cell: Unit) -> npt.NDArray[np.int64]:
-        return np.stack(np.unravel_index(drawn[cell], cell.shape), 1)
+        return np.stack(np.unravel_index(drawn[cell].chosen, cell.shape), 1)
 
     def embed(cell: Unit, voxels: npt.NDArray[np.float32]) -> EmbeddingSample:
         within = places(cell) + halo
@@ -255,10 +343,8 @@ def _sample_by_patch(
     )
 
 
-def _draw(
-    volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener
-) -> dict[Unit, npt.NDArray[np.int64]]:
-    """Choose cells, and in each the voxels of the sample, as flat places; in proportion to what the mask leaves."""
+def _draw(volume: Volume, mask: Volume | None, count: int, seed: int, listen: Listener) -> dict[Unit, _Drawn]:
+    """Choose cells, and in each the voxels of the sample, in proportion to what the mask leaves."""
     allowed = _choose_cells(volume, seed) if mask is None else _choose_in_mask(volume, mask, seed, listen)
     total = sum(cell.voxels if inside is None else int(inside.sum()) for cell, inside in allowed.items())
     if total == 0:
@@ -268,7 +354,7 @@ def _draw(
     for number, (cell, inside) in enumerate(allowed.items()):
         places = np.arange(cell.voxels) if inside is None else np.flatnonzero(inside)
         rng = np.random.default_rng([seed, 3, number])
-        drawn[cell] = np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False))
+        drawn[cell] = _Drawn(np.sort(rng.choice(places, max(1, round(share * len(places))), replace=False)), inside)
     return drawn
 
 

@@ -93,6 +93,7 @@ def fit_typical(
         if number == 0:  # only now the sample has been read
             listen(StageStarted("fit", len(seeds), unit_name="trial"))
         clusterings = fit(sample, settings.clusters, seeds[number], settings.clusterer)
+        sample = replace(sample, contacts=None)  # which have told what they can
         trials.append(Fitted(found, sample, clusterings, {}))
         labels.append([each.cpu().numpy() for each in assign(torch.from_numpy(sample.embedding), clusterings)])
         listen(UnitDone("fit", 1))
@@ -128,7 +129,7 @@ def fit_clusters(
     clusterer
         One of `vemosaic.clustering.CLUSTERERS`.
     """
-    found = CLUSTERERS[clusterer](sample.embedding, ks, seed)
+    found = CLUSTERERS[clusterer](sample.embedding, ks, seed, sample.contacts)
     return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
 
 
@@ -139,5 +140,5 @@ def begin_clusters(
 
     The parameters are those of `fit_clusters`; `clusterer` is one of `vemosaic.clustering.STREAMED`.
     """
-    found = STREAMED[clusterer](sample.embedding, ks, seed)
+    found = STREAMED[clusterer](sample.embedding, ks, seed, sample.contacts)
     return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]

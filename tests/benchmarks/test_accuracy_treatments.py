@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ablation.cells import Cells, Image, grown, lay_out
-from ablation.clusterers import CLUSTERERS, clusterer, labels
+from ablation.clusterers import CLUSTERERS, clusterer, contacts_of, labels
 from ablation.treatments import Smooth, TextureWords, treatment
 from vemosaic.blocks.grid import Unit
-from vemosaic.clustering import Clusters, assign, find_words
+from vemosaic.clustering import Clusters, Neighbours, assign, find_words
 from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.errors import SettingsError
 from vemosaic.volumes import open_volume
@@ -144,3 +144,24 @@ def test_hyperbolic_clusters_lie_in_the_ball():
 def test_refuses_clusterers_that_there_are_not():
     with pytest.raises(SettingsError, match=r"--clusterers.*choose from"):
         clusterer("wards")
+
+
+@pytest.mark.parametrize("voxel_size", [(10.0, 10.0, 10.0), (20.0, 10.0, 10.0)], ids=["cubes", "slices"])
+def test_contacts_are_those_of_a_run(voxel_size):
+    raw = np.random.default_rng(0).integers(0, 255, (34, 40, 66)).astype(np.uint8)
+    volume = open_volume(raw, voxel_size=voxel_size)
+    layout = lay_out(volume, Unit((0, 0, 0), (0, 0, 0), (1, 5, 5)), count=2_000)
+    halo = (2, 3, 4)
+    values = [np.random.default_rng(1).normal(size=(*box.shape, 2)).astype(np.float32) for box in layout.grown(halo)]
+    given = Cells(layout, halo, tuple(values), Image.of(volume, layout, halo))
+    found = contacts_of(given)
+    boxes = layout.boxes[:-1]  # the picture's is not drawn from
+    assert len(found.embedding) == sum(box.voxels for box in boxes)
+    np.testing.assert_array_equal(found.embedding[: boxes[0].voxels], given.inner(0).reshape(-1, 2))
+    diffusion = Diffusion(6, CONTRAST * measure_intensity(volume).spread, voxel_size[0] > 10)
+    seen = [grown(box, tuple(s - r for s, r in zip(diffusion.sight, diffusion.reach, strict=True))) for box in boxes]
+    expected = Neighbours.joined(
+        [Neighbours.of(volume.read(box.origin, box.shape), diffusion) for box in seen], [box.voxels for box in boxes]
+    )
+    np.testing.assert_array_equal(found.neighbours.pairs, expected.pairs)
+    np.testing.assert_array_equal(found.neighbours.conductances, expected.conductances)

@@ -82,7 +82,7 @@ def test_details_of_a_place_that_is_everywhere_alike_are_finite() -> None:
 
 def test_mean_code_of_a_mixture_is_its_whitened_principal_component() -> None:
     sample = histograms(10).astype(np.float64)
-    described = sample @ code_words([sample[:100], sample[100:]], 6)  # what smoothing the codes gives
+    described = sample @ code_words(sample, 6)  # what smoothing the codes gives
     covariance = np.cov(described.T)
     np.testing.assert_allclose(described.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(covariance, np.eye(6), atol=1e-3)
@@ -96,7 +96,7 @@ def test_mean_code_of_a_mixture_is_its_whitened_principal_component() -> None:
 
 @pytest.mark.parametrize(("count", "length"), [(2, 1), (4, 3), (20, 6)])
 def test_codes_are_no_longer_than_words_allow(count: int, length: int) -> None:
-    assert code_words([histograms(count)], 6).shape == (count, length)
+    assert code_words(histograms(count), 6).shape == (count, length)
 
 
 def test_found_words_lie_among_the_embeddings_and_repeat() -> None:

@@ -6,7 +6,7 @@ scikit-learn is imported where something is fitted: a worker that only maps star
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from vemosaic.clustering.agreeing import agreement
 from vemosaic.clustering.clusters import Clustering, assign
 from vemosaic.clustering.confidence import confidence
+from vemosaic.clustering.contacts import Contacts, Neighbours
 from vemosaic.clustering.hyperbolic import HyperbolicClusters, fit_hyperbolic
 from vemosaic.clustering.kmeans import Clusters, fit_kmeans, fit_lloyd, inertia
 from vemosaic.clustering.merging import Consensus, fit_consensus
@@ -29,8 +30,10 @@ __all__ = [
     "Clustering",
     "Clusters",
     "Consensus",
+    "Contacts",
     "HyperbolicClusters",
     "Mixture",
+    "Neighbours",
     "Statistics",
     "Streamable",
     "Suggestion",
@@ -59,25 +62,37 @@ __all__ = [
 Sample = npt.NDArray[np.float32]
 
 
-def _one_by_one(fit: Callable[[Sample, int, int], Clustering]) -> Callable[[Sample, Sequence[int], int], Any]:
-    return lambda sample, ks, seed: [fit(sample, k, seed) for k in ks]
+class Fit(Protocol):
+    """What fits clusterings to a sample ``(N, C)``, given the numbers of clusters and a seed.
+
+    Neighbouring voxels tell where the image has edges; only a consensus looks at them.
+    """
+
+    def __call__(
+        self, sample: Sample, ks: Sequence[int], seed: int, contacts: Contacts | None = None, /
+    ) -> Sequence[Any]:
+        """Return a clustering for each k."""
 
 
-CLUSTERERS: dict[str, Callable[[Sample, Sequence[int], int], Sequence[Clustering]]] = {
+def _one_by_one(fit: Callable[[Sample, int, int], Clustering]) -> Fit:
+    return lambda sample, ks, seed, contacts=None: [fit(sample, k, seed) for k in ks]
+
+
+CLUSTERERS: dict[str, Fit] = {
     "consensus": fit_consensus,
     "kmeans": _one_by_one(fit_kmeans),
     "mixture": _one_by_one(fit_mixture),
     "pymc": _one_by_one(fit_pymc_mixture),
     "hyperbolic": _one_by_one(fit_hyperbolic),
 }
-"""What fits clusterings to a sample ``(N, C)``, given the numbers of clusters and a seed."""
+"""What fits clusterings, each a `Clustering`."""
 
-STREAMED: dict[str, Callable[[Sample, Sequence[int], int], Sequence[Streamable]]] = {
+STREAMED: dict[str, Fit] = {
     "consensus": fit_consensus,
-    "kmeans": fit_lloyd,
+    "kmeans": lambda sample, ks, seed, contacts=None: fit_lloyd(sample, ks, seed),
     "mixture": _one_by_one(fit_mixture),
 }
-"""The same, so well that one step on all voxels is enough."""
+"""The same, each a `Streamable`, so well that one step on all voxels is enough."""
 
 _FAMILIES: dict[str, type[Clustering]] = {
     "consensus": Consensus,

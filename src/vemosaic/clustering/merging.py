@@ -3,7 +3,8 @@
 K-means with few clusters tells apart what differs most, but which of it depends on k and on the seed; with many
 clusters it cuts what belongs together, an organelle's core from its rim. The consensus of many coarse clusterings keeps
 what most of them agree on. It is one tree for all k: with one cluster more, one cluster is divided and no other voxel
-changes sides. No annotation takes part.
+changes sides. Where it is known which of them touch, it counts as well whether the image has an edge between them. No
+annotation takes part.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import torch
 from torch import Tensor
 
 from vemosaic.clustering.clusters import assign
+from vemosaic.clustering.contacts import Contacts
 from vemosaic.clustering.kmeans import Clusters, check_sample, fit_kmeans
 from vemosaic.clustering.statistics import Streamable
+from vemosaic.clustering.tree import grow_tree
 
 FINE = 255
 """Fine clusters: the smaller they are, the better their union can follow an organelle's border."""
 
-COARSE = (4, 6, 8, 10, 12)
+COARSE = (4, 6, 8)
 """Clusters of the clusterings that vote, in turn. Few see the large distinctions only, and keep an organelle whole;
-many see the rare ones, too."""
+more see the rare ones, too."""
 
 LEFT_OUT = (0, 1, 2)
 """Dimensions, the last ones, that a clustering that votes does not look at, in turn."""
@@ -36,7 +39,7 @@ TINY = 1e-6
 """Weight of a fine cluster that holds no voxel: its place counts where all that it is united with are as empty."""
 
 VOTES = 120
-"""Clusterings that vote: each pair of the above 8 times."""
+"""Clusterings that vote: each pair of the above 13 or 14 times."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class Consensus(Streamable):
     centres
         Mean of each cluster, ``(k, C)``, float32.
     levels
-        Of the tree that was cut: at which share of votes against it 2 clusters become 1, then 3 become 2, and so on,
-        falling, ``(F - 1,)``, float64; empty where it is not known. See `vemosaic.clustering.suggestion`.
+        Of the tree that was cut: the height, a share of votes against it, at which 2 clusters become 1, then 3 become
+        2, and so on, falling, ``(F - 1,)``, float64; empty where it is not known. See
+        `vemosaic.clustering.suggestion`.
     """
 
     fine: npt.NDArray[np.float32]
@@ -120,7 +124,9 @@ class Consensus(Streamable):
         )
 
 
-def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int = 0) -> list[Consensus]:
+def fit_consensus(
+    sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int = 0, contacts: Contacts | None = None
+) -> list[Consensus]:
     r"""Cluster a sample of embeddings for several k by evidence accumulation (Fred and Jain 2005).
 
     K-means cuts the sample into `FINE` clusters. `VOTES` coarse clusterings of their centres, weighted by size, each by
@@ -128,7 +134,8 @@ def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int 
 
     .. math:: A_{ij} = \frac{1}{V} \sum_v [i \text{ and } j \text{ are in one cluster of } v],
 
-    and average linkage on the distances :math:`1 - A_{ij}` makes the tree that is cut for each k.
+    and average linkage on the distances :math:`1 - A_{ij}` makes the tree that is cut for each k, in which two clusters
+    that the image shows an edge between lie the further apart (`vemosaic.clustering.tree.grow_tree`).
 
     Parameters
     ----------
@@ -138,6 +145,8 @@ def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int 
         Numbers of clusters, at most 255.
     seed
         Of the fine clusters and of the votes.
+    contacts
+        Neighbouring voxels; without, edges do not count.
 
     Returns
     -------
@@ -155,9 +164,6 @@ def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int 
     A. L. N. Fred and A. K. Jain. Combining multiple clusterings using evidence accumulation. IEEE Transactions on
     Pattern Analysis and Machine Intelligence 27, 2005. https://doi.org/10.1109/TPAMI.2005.113
     """
-    from scipy.cluster.hierarchy import cut_tree, linkage
-    from scipy.spatial.distance import squareform
-
     check_sample(sample, max(ks))
     fine = fit_kmeans(sample, min(FINE, _different(sample)), seed)
     sizes = np.bincount(assign(torch.from_numpy(sample), [fine])[0].numpy(), minlength=fine.k + 1)[1:]
@@ -165,10 +171,9 @@ def fit_consensus(sample: npt.NDArray[np.float32], ks: Sequence[int], seed: int 
     if kept.sum() < max(ks):  # of hardly more different voxels than clusters
         kept[:] = True
     centres, weights = fine.centres[kept], np.maximum(sizes[kept], 1).astype(np.float64)
-    distances = squareform(1 - co_association(centres, weights, seed), checks=False)
-    tree = linkage(distances, "average")
-    numbers = [(cut_tree(tree, n_clusters=k)[:, 0] + 1).astype(np.uint8) for k in ks]
-    return [Consensus.of(centres, weights, each, levels=tree[::-1, 2].copy()) for each in numbers]
+    touching = contacts.between(Clusters(centres)) if contacts is not None else ()
+    tree = grow_tree(co_association(centres, weights, seed), *touching)
+    return [Consensus.of(centres, weights, tree.cut(k), levels=tree.heights[::-1].copy()) for k in ks]
 
 
 def co_association(

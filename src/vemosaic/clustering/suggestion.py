@@ -22,7 +22,7 @@ class Suggestion:
     k
         From the smallest to the largest that was asked for; it need not be one of those between them that were.
     lifetime
-        Over how much of the share of votes the tree has k clusters, 0 to 1.
+        Over how much of the height of the tree, in shares of votes, it has k clusters.
     next_k, next_lifetime
         The same of the second best.
     """

@@ -12,7 +12,6 @@ narrow Gaussian and turned to their principal components, which is linear as wel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +105,7 @@ def find_words(embeddings: npt.NDArray[np.float32], count: int, seed: int = 0) -
     return fit_kmeans(embeddings, count, seed, "--words").centres
 
 
-def code_words(histograms: Iterable[npt.NDArray[np.float32]], dimensions: int) -> npt.NDArray[np.float32]:
+def code_words(histograms: npt.NDArray[np.float32], dimensions: int) -> npt.NDArray[np.float32]:
     """Find the codes that, smoothed, are the whitened principal components of the words' histograms, ``(W, D)``.
 
     With the mean histogram :math:`m`, components :math:`V` and their standard deviations :math:`s`, a histogram
@@ -116,15 +115,14 @@ def code_words(histograms: Iterable[npt.NDArray[np.float32]], dimensions: int) -
     Parameters
     ----------
     histograms
-        Batches ``(N, W)`` of Gaussian-weighted histograms around sampled voxels.
+        Gaussian-weighted, around sampled voxels, ``(N, W)``.
     dimensions
         Length of a code, D; fewer where there are fewer words, or components that vary.
     """
     from sklearn.decomposition import PCA
 
-    sample = np.concatenate(list(histograms))
-    count = sample.shape[1]
-    pca = PCA(min(dimensions, count - 1), svd_solver="covariance_eigh").fit(sample)
+    count = histograms.shape[1]
+    pca = PCA(min(dimensions, count - 1), svd_solver="covariance_eigh").fit(histograms)
     kept = pca.explained_variance_ > 1e-6 * pca.explained_variance_[0]
     kept[0] = True  # even where all surroundings are alike
     spread = np.sqrt(np.maximum(pca.explained_variance_[kept], 1e-12))
