@@ -32,6 +32,19 @@ def test_time_and_disk_add_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert found.lines()[1].startswith("in all about")
 
 
+def test_a_consensus_takes_as_long_for_few_k_as_for_many(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(estimating, "measure_rates", lambda *_: Rates(100.0, 1000.0, 1_000_000))
+    monkeypatch.setattr(estimating, "phantom_cell", lambda _: phantom_cell((48, 48, 48)))
+    times = {}
+    for ks in ([4], [4, 6, 8]):
+        settings = phantom_plan(clusters=ks).settings("default", 1280, 1)
+        assert settings.clusterer == "consensus"
+        found = estimate([Work("default", settings, 0, (40, 50, 60))], [], tmp_path, torch.device("cpu"), 1.0)
+        times[len(ks)] = found.seconds - embedded_voxels(settings, (40, 50, 60)) / 1000 - estimating.REPORTING
+    assert times[1] == pytest.approx(settings.trials * estimating.CONSENSUS + 2 * 120_000 / estimating.SCORING)
+    assert times[3] - times[1] == pytest.approx(2 * 2 * 120_000 / estimating.SCORING)
+
+
 def test_nothing_left_is_nothing_to_measure(tmp_path: Path) -> None:
     settings = phantom_plan().settings("default", 1280, 2)
     found = estimate([Work("default", settings, 0, None)], [], tmp_path, torch.device("cpu"), 1.0)

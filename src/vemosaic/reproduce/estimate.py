@@ -14,18 +14,24 @@ import numpy as np
 import torch
 
 from vemosaic.blocks.events import Event, UnitDone
+from vemosaic.blocks.grid import Unit
 from vemosaic.clustering import Words
 from vemosaic.datasets.phantom import phantom_cell
+from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import CELL, CELLS, SAMPLE_BY_PATCH
 from vemosaic.models.model import Model, build, measure
 from vemosaic.settings import Settings
 from vemosaic.training import train
 from vemosaic.volumes import open_volume
+from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.volume import Shape, Volume
 
 CLUSTERING = {"kmeans": 0.5, "hyperbolic": 2.0}
 """Seconds that a clustering of a sample takes for each k on one core of a common machine."""
+
+CONSENSUS = 8.0
+"""The same of a consensus, whatever k, with the words that are found for it."""
 
 REPORTING = 20.0
 """Seconds for a report, of which most are its t-SNE."""
@@ -180,7 +186,9 @@ def _share(method: str, jobs: Sequence[Work], rates: Rates) -> Share:
         assert job.shape is not None
         ks, voxels = len(job.settings.clusters), math.prod(job.shape)
         mapping += embedded_voxels(job.settings, job.shape) / rates.voxels + REPORTING
-        mapping += ks * (CLUSTERING.get(job.settings.clusterer, CLUSTERING["kmeans"]) + 2 * voxels / SCORING)
+        each = CLUSTERING.get(job.settings.clusterer, CLUSTERING["kmeans"])
+        mapping += job.settings.trials * CONSENSUS if job.settings.clusterer == "consensus" else ks * each
+        mapping += ks * 2 * voxels / SCORING
         disk += int(ks * voxels * PYRAMID) + 4 * rates.parameters
     training = sum(job.anchors for job in trained) / rates.anchors
     return Share(method, rates, len(trained), training, len(mapped), mapping, disk)
@@ -230,14 +238,21 @@ def _training_rate(settings: Settings, image: Volume, device: torch.device, seco
 
 def _embedding_rate(settings: Settings, model: Model, image: Volume, device: torch.device, seconds: float) -> float:
     rng = np.random.default_rng(0)
-    embedder = Embedder(model, measure(settings.model, image), _any_words(settings, rng), settings.smoothing)
-    halo = embedder.halo
+    intensity = measure(settings.model, image)
+    diffusion = None
+    if settings.diffusion_steps:
+        diffusion = Diffusion.of(settings.diffusion_steps, measure_intensity(image).spread, flat=False)
+    words = _any_words(settings, rng)
+    embedder = Embedder(model, intensity, words, settings.smoothing, diffusion=diffusion)
+    halo, reach = embedder.halo, embedder.reach
     voxels = image.read([-h for h in halo], [n + 2 * h for n, h in zip(image.shape, halo, strict=True)])
     places = np.stack([rng.integers(h, h + n, 256) for n, h in zip(image.shape, halo, strict=True)], 1)
 
     def embed() -> int:
-        if settings.model.shared:
-            return embedder.semantic(embedder.normalised(voxels), (0, 0, 0))[..., 0].cpu().numel()
+        if settings.model.shared:  # and described, which takes the surroundings
+            for _ in embedder.tiles(Unit((0, 0, 0), (0, 0, 0), image.shape), voxels):
+                pass
+            return math.prod(n + 2 * r for n, r in zip(image.shape, reach, strict=True))
         return len(embedder.voxels(voxels, places))
 
     embed()
