@@ -29,19 +29,19 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from ablation.scoring import LABELLED
+from few_labels import opened, taught_dice
 from vemosaic.blocks.files import stamp
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.colours import palette
 from vemosaic.explorer import acts
-from vemosaic.explorer.classifier import Classifier
 from vemosaic.explorer.edited import Derived, EditedMap
 from vemosaic.explorer.headless import apply
 from vemosaic.explorer.layers import Layer
 from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.session import Session
-from vemosaic.explorer.texture import Described
 from vemosaic.volumes.labels import LabelStore
-from vemosaic.volumes.points import box_of, read_at
+from vemosaic.volumes.points import box_of
 from vemosaic.volumes.pyramid import build_pyramid, levels
 from vemosaic.volumes.volume import mirrored
 
@@ -275,10 +275,6 @@ def piece(server: Server, shape: list[int]) -> dict[str, Any]:
     return {"voxels": voxels, "seconds": round(seconds, 3), "all": [[n, round(s, 3)] for n, s in sorted(tried)]}
 
 
-DRAWN = (50, 200, 1_000)
-"""Voxels labelled at random, in the proportions in which classes occur."""
-
-DRAWS = 8
 STROKES = (10, 27, 44)
 """Slices that are scribbled on, along z."""
 
@@ -345,33 +341,6 @@ def scribbled_dice(path: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def drawn_dice(path: Path, count: int, draws: int) -> list[float]:
-    """Label dots drawn at random, five of each class at least, teach, and score the other dots; one Dice a draw."""
-    run = OpenedRun(path)
-    texture = Derived(run).texture
-    texture.write()
-    assert run.reference is not None
-    truth = (read_at(run.reference.read, run.sample.voxel) > 0).astype(np.uint8)
-    found = []
-    for number in range(draws):
-        order = np.random.default_rng([number, count]).permutation(len(truth))
-        sure = np.concatenate([order[truth[order] == label][:5] for label in (0, 1)])
-        others = order[~np.isin(order, sure)]
-        labelled, tested = np.append(sure, others[: count - len(sure)]), others[count - len(sure) :]
-        vectors, prototypes = (part[labelled] for part in texture.dots)
-        learnt = Classifier.learn(
-            Described(vectors, prototypes),
-            truth[labelled] + 1,
-            run.sample.voxel[labelled],
-            texture.dots,
-            texture.memberships,
-        )
-        predicted = learnt.predict(texture.dots)[tested] - 1
-        both = int((predicted & truth[tested]).sum())
-        found.append(round(2 * both / int(predicted.sum() + truth[tested].sum()), 4))
-    return found
-
-
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -381,7 +350,8 @@ def main() -> None:
     chosen = parser.parse_args()
     dice = [scribbled_dice(chosen.run, seed) for seed in range(8)]
     print(json.dumps(dice), flush=True)
-    drawn = {str(count): drawn_dice(chosen.run, count, DRAWS) for count in DRAWN}
+    texture, truth = opened(chosen.run)
+    drawn = {str(count): taught_dice(texture, truth, count) for count in LABELLED}
     print(json.dumps(drawn), flush=True)
     large = chosen.keep or Path(tempfile.mkdtemp()) / "large"
     if not large.exists():

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from ablation.cells import Vectors
 from vemosaic.evaluation.scores import confusion, dice_matrix, score
 from vemosaic.explorer.classifier import NEAR, Classifier
-from vemosaic.explorer.texture import Described
+from vemosaic.explorer.mixtures import ListMixture
+from vemosaic.explorer.texture import DescribedList
 
 GAP = 24
 """Shortest voxel edges between the halves of the linear probe: more than features and treatments reach."""
@@ -23,7 +24,7 @@ FEWEST = 5
 """Labelled voxels of each class, at least."""
 
 TESTED = 40_000
-"""Voxels that classifiers are tested on, and that each half of the linear probe has, at most."""
+"""Voxels that learners are tested on, and that each half of the linear probe has, at most."""
 
 Classes = npt.NDArray[np.uint8]
 Folds = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
@@ -91,9 +92,9 @@ def score_teaching(vectors: Vectors, voxels: npt.NDArray[np.float64], truth: Tru
     """
     weak: dict[str, dict[str, list[float]]] = {}
     for count in LABELLED:
-        draws = [_draw(truth.classes, count, np.random.default_rng([number, count])) for number in range(DRAWS)]
+        draws = [draw(truth.classes, count, np.random.default_rng([number, count])) for number in range(DRAWS)]
         weak[str(count)] = {
-            name: [_taught(learn, vectors, truth, *draw) for draw in draws] for name, learn in LEARNERS.items()
+            name: [_taught(learn, vectors, truth, *each) for each in draws] for name, learn in LEARNERS.items()
         }
     halves = {"space": halves_of_space(voxels), "random": random_halves(len(voxels))}
     probe = {name: linear_probe(vectors, truth, folds) for name, folds in halves.items()}
@@ -140,7 +141,7 @@ def logistic(vectors: Vectors, classes: Classes, others: Vectors) -> Classes:
 
 def explorer(vectors: Vectors, classes: Classes, others: Vectors) -> Classes:
     """Learn as the explorer does from scribbles where there is no map to learn from, and no two are neighbours."""
-    painted, asked = (Described(v, np.zeros(len(v), np.uint8)) for v in (vectors, others))
+    painted, asked = (DescribedList(v, ListMixture.alone(np.zeros(len(v), np.uint8))) for v in (vectors, others))
     places = np.arange(len(vectors))[:, None] * np.array([2 * int(NEAR), 0, 0])
     return Classifier.learn(painted, classes, places, asked, np.zeros((256, 1), np.float32)).predict(asked)
 
@@ -158,20 +159,21 @@ def trees(vectors: Vectors, classes: Classes, others: Vectors) -> Classes:
 LEARNERS: dict[str, Learn] = {"logistic": logistic, "explorer": explorer, "trees": trees}
 
 
-def _draw(classes: Classes, count: int, rng: np.random.Generator) -> Folds:
-    """Draw voxels to label, uniformly but for `FEWEST` of each class, and others to be tested on."""
+def draw(classes: Classes, count: int, rng: np.random.Generator) -> Folds:
+    """Draw voxels to label, uniformly but for `FEWEST` of each class, and others; the others are in random order."""
     order = rng.permutation(len(classes))
     first = [order[classes[order] == label][:FEWEST] for label in np.unique(classes)]
     sure = np.concatenate(first)
     others = order[~np.isin(order, sure)]
     rest = max(0, count - len(sure))
-    return np.concatenate([sure, others[:rest]]), others[rest : rest + TESTED]
+    return np.concatenate([sure, others[:rest]]), others[rest:]
 
 
 def _taught(
     learn: Learn, vectors: Vectors, truth: Truth, learned: npt.NDArray[np.intp], tested: npt.NDArray[np.intp]
 ) -> float:
-    """Learn from some voxels and test on others: mean Dice of the scored classes that these hold."""
+    """Learn from some voxels and test on `TESTED` of others: mean Dice of the scored classes that these hold."""
+    tested = tested[:TESTED]
     predicted = learn(vectors[learned], truth.classes[learned], vectors[tested])
     return mean_dice(predicted, truth.classes[tested], truth.names, truth.scored)
 

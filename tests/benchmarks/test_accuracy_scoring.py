@@ -107,7 +107,7 @@ def test_labelled_voxels_hold_every_class_and_none_is_tested(count):
     classes = np.zeros(9_000, np.uint8)
     classes[:20] = 1
     classes[20:23] = 2
-    learned, tested = ablation.scoring._draw(classes, count, np.random.default_rng(0))
+    learned, tested = ablation.scoring.draw(classes, count, np.random.default_rng(0))
     assert len(learned) == count
     assert np.bincount(classes[learned], minlength=3)[1] >= 5
     assert np.bincount(classes[learned], minlength=3)[2] == 3

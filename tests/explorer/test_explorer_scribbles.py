@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from vemosaic.errors import SettingsError
 from vemosaic.explorer import acts
 from vemosaic.explorer.classifier import Classifier, estimate_shares, powers_of, weights_of
+from vemosaic.explorer.mixtures import ListMixture
 from vemosaic.explorer.scribbles import painted, strokes_of
-from vemosaic.explorer.texture import Described
+from vemosaic.explorer.texture import DescribedList
 from vemosaic.volumes import open_volume
 
 SHAPE = (5, 6, 7)
@@ -69,10 +70,11 @@ NOWHERE = np.zeros((256, 1), np.float32)
 """Memberships of a map that says nothing."""
 
 
-def seen(vectors: npt.ArrayLike, prototypes: npt.ArrayLike | None = None) -> Described:
+def seen(vectors: npt.ArrayLike, prototypes: npt.ArrayLike | None = None) -> DescribedList:
     """Describe voxels."""
     values = np.asarray(vectors, np.float32)
-    return Described(values, np.asarray(np.zeros(len(values)) if prototypes is None else prototypes, np.uint8))
+    alone = np.asarray(np.zeros(len(values)) if prototypes is None else prototypes, np.uint8)
+    return DescribedList(values, ListMixture.alone(alone))
 
 
 def apart(count: int) -> npt.NDArray[np.int64]:
@@ -110,7 +112,7 @@ def test_a_classifier_takes_from_the_map_what_vectors_do_not_tell() -> None:
     memberships[1:5, 0] = memberships[5:9, 1] = 1
     voxels, labels = seen(rng.normal(size=(400, 3)), prototypes), np.where(prototypes < 5, 1, 2).astype(np.uint8)
     few = slice(0, 12)
-    painted = Described(voxels.vectors[few], voxels.prototypes[few])
+    painted = voxels.pick(few)
     learnt = Classifier.learn(painted, labels[few], apart(12), voxels, memberships)
     assert (learnt.predict(voxels) == labels).mean() > 0.95
     blind = Classifier.learn(painted, labels[few], apart(12), voxels, NOWHERE)
@@ -123,7 +125,7 @@ def test_a_class_that_is_rare_but_painted_as_often_as_the_others_stays_rare() ->
     voxels = seen(rng.normal(size=(2000, 18)) + 0.8 * (truth[:, None] == 2))
     painted = seen(voxels.vectors[:200])  # as many of the one as of the other
 
-    def dice(dots: Described) -> float:
+    def dice(dots: DescribedList) -> float:
         found = Classifier.learn(painted, truth[:200], apart(200), dots, NOWHERE).predict(voxels) == 2
         return float(2 * (found & (truth == 2)).sum() / (found.sum() + (truth == 2).sum()))
 

@@ -1,7 +1,8 @@
 r"""A classifier that learns from a few painted voxels in a moment: logistic regression on what is known of them.
 
-It sees the texture around a voxel and, at a lighter penalty, in which clusters of the map the voxel's prototype lies:
-where the map is right already, a handful of voxels says which cluster is which, and more of them mend what is wrong.
+It sees the texture around a voxel and, at a lighter penalty, in which clusters of the map the prototypes at and around
+the voxel lie: where the map is right already, a handful of voxels says which cluster is which, and more of them mend
+what is wrong.
 
 Two things are mended that painted voxels never are: neighbours tell the same, so that each counts the less the more of
 its class there are within three voxels; and nobody paints classes in the proportions in which they occur. Their true
@@ -43,7 +44,7 @@ from scipy.special import softmax
 from vemosaic.errors import SettingsError
 from vemosaic.explorer.layers import Bytes
 from vemosaic.explorer.smoothing import Vectors
-from vemosaic.explorer.texture import Described
+from vemosaic.explorer.texture import Described, DescribedList
 
 STRENGTH = 2.0
 """Inverse of the penalty on weights."""
@@ -88,7 +89,7 @@ Values = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Classifier:
-    """Gives each voxel a class by the largest of several functions, linear in its vector and its memberships.
+    """Gives each voxel a class by the largest of several functions, linear in its vector and its mean memberships.
 
     Attributes
     ----------
@@ -110,7 +111,7 @@ class Classifier:
         painted: Described,
         labels: Bytes,
         places: npt.NDArray[np.int64],
-        dots: Described,
+        dots: DescribedList,
         memberships: Vectors,
     ) -> Classifier:
         """Learn from painted voxels; the same voxels in the same order give the same classifier.
@@ -136,7 +137,7 @@ class Classifier:
         classes = check_classes(labels)
         mean, spread = dots.vectors.mean(0, dtype=np.float64), dots.vectors.std(0, dtype=np.float64)
         scale = np.where(spread > 1e-6, TEXTURE / np.maximum(spread, 1e-6), 0.0)
-        given = np.hstack([(painted.vectors - mean) * scale, memberships[painted.prototypes]])
+        given = np.hstack([(painted.vectors - mean) * scale, painted.mixture.mean(memberships)])
         counts = weights_of(labels, places)
         own = np.searchsorted(classes, labels)
         sums = np.bincount(own, counts).astype(np.float64)
@@ -151,8 +152,8 @@ class Classifier:
         offsets = memberships @ members + bias - mean @ weights
         plain = cls(classes.astype(np.uint8), weights.astype(np.float32), offsets.astype(np.float32))
         known = sums / counts.sum()
-        step = max(1, len(dots.prototypes) // ASKED)
-        asked = plain.probabilities(Described(dots.vectors[::step], dots.prototypes[::step]))
+        step = max(1, len(dots.vectors) // ASKED)
+        asked = plain.probabilities(dots.pick(slice(None, None, step)))
         shift = SHIFT * np.log(estimate_shares(asked, known, TRUST / counts.sum()) / known)
         return cls(plain.classes, plain.weights, (offsets + shift).astype(np.float32))
 
@@ -171,7 +172,7 @@ class Classifier:
 
     def _scores(self, voxels: Described) -> Vectors:
         scores: Vectors = voxels.vectors @ self.weights
-        scores += self.offsets[voxels.prototypes]
+        scores += voxels.mixture.mean(self.offsets)
         return scores
 
 

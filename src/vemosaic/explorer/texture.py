@@ -5,8 +5,9 @@ is kept of it is one byte a voxel, the *word* of the voxel's patch (see `vemosai
 voxel is then a Gaussian mean of its neighbours' codes, as in the map itself, here at three widths: that of the run, a
 third of it and twice as much; before them, the mean of their details over the narrowest. A second byte names the
 voxel's *prototype*: which of up to 255 fine clusters of the sampled dots it is nearest to, by which a lasso round dots
-becomes a rule for voxels, and scribbles learn from the map. Prototypes follow the image's edges as the map does
-(`vemosaic.diffusion`); the vectors of planes are Gaussian means alone.
+becomes a rule for voxels. Scribbles learn from the map by the mixture of prototypes at and around a voxel, over the
+narrowest Gaussian. Prototypes follow the image's edges as the map does (`vemosaic.diffusion`); the vectors of planes
+are Gaussian means alone.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import io
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +32,11 @@ from vemosaic.diffusion import Diffusion
 from vemosaic.errors import VemosaicError
 from vemosaic.explorer.layers import Bytes, Layer
 from vemosaic.explorer.locks import patience, turn
+from vemosaic.explorer.mixtures import BoxMixture, ListMixture, Mixture
 from vemosaic.explorer.opened import OpenedRun
 from vemosaic.explorer.smoothing import Taps, Vectors, gaussian_taps, reach_of, smooth_codes, trimmed
 from vemosaic.volumes.anisotropy import relative_depth
-from vemosaic.volumes.points import box_of, fill_at, read_at
+from vemosaic.volumes.points import box_of, fill_at
 from vemosaic.volumes.volume import Shape, Slices, mirrored
 
 WORDS = 64
@@ -48,7 +50,7 @@ WIDTHS = (1 / 3, 1.0, 2.0)
 """Standard deviations of the Gaussians over that of the run."""
 
 DETAIL, OWN = 0, 1
-"""Which of them are those of the run, over details and over codes."""
+"""Which of them are those of the run, over details and over codes; the first mixes prototypes, too."""
 
 TILE = 96
 KEPT_BYTES = 64 * 2**20
@@ -70,19 +72,31 @@ class Vocabulary(NamedTuple):
     details: Vectors
 
 
-class Described(NamedTuple):
+@dataclass(frozen=True)
+class Described:
     """What is known of some voxels.
 
     Attributes
     ----------
     vectors
         Means of the details around each, and of the codes, of one Gaussian after the other, ``(..., C)``, float32.
-    prototypes
-        Of each, ``(...)``, uint8.
+    mixture
+        Of the prototypes at and around each.
     """
 
     vectors: Vectors
-    prototypes: Bytes
+    mixture: Mixture
+
+
+@dataclass(frozen=True)
+class DescribedList(Described):
+    """The same of a list of voxels, ``(N,)``, of which some can be picked."""
+
+    mixture: ListMixture
+
+    def pick(self, voxels: slice | npt.NDArray[np.integer[Any]]) -> DescribedList:
+        """Return what is known of some of them."""
+        return DescribedList(self.vectors[voxels], self.mixture.pick(voxels))
 
 
 class Texture:
@@ -104,7 +118,7 @@ class Texture:
     @property
     def finished(self) -> bool:
         """Whether words and prototypes of the whole volume are there, and the vectors of the dots."""
-        return self.words.finished and self.prototypes.finished and self._dots.exists()
+        return self.words.finished and self.prototypes.finished and self._dots.exists() and self._around_dots.exists()
 
     def check(self) -> None:
         """Go on if words and prototypes are there.
@@ -177,7 +191,7 @@ class Texture:
 
     def _read_mapped(self, box: Slices) -> tuple[Bytes, Vectors | None]:
         """Read the words, and the image where it counts, that `_mapped` takes for a box."""
-        words = self._padded(box, self._mapped_reach)
+        words = self._padded(self.words, box, self._mapped_reach)
         if self._diffusion is None:
             return words, None
         sight = self._diffusion.sight
@@ -200,7 +214,7 @@ class Texture:
         with turn(self.run.derived / "locks" / "texture", patience(listen)):
             self._write_words(listen)
             self._write_prototypes(listen)
-            _ = self.dot_vectors  # which are kept
+            _ = self.dot_vectors, self._dot_mixture  # which are kept
 
     def _write_prototypes(self, listen: Listener) -> None:
         centres = self.prototype_centres
@@ -278,19 +292,30 @@ class Texture:
             _save(self._dots, self._vectors_at(self.run.sample.voxel))
         return np.asarray(np.load(self._dots, allow_pickle=False))
 
-    @cached_property
-    def dots(self) -> Described:
-        """All dots, ``(N,)``."""
-        return Described(self.dot_vectors, self.dot_prototypes)
+    @property
+    def _around_dots(self) -> Path:
+        return self.run.derived / "dot-mixture.npy"
 
     @cached_property
-    def means(self) -> Described:
-        """The mean vector of each prototype's dots, ``(256,)``; zeros where there is none."""
-        vectors, numbers = self.dots
+    def _dot_mixture(self) -> ListMixture:
+        """The mixtures of all dots; what lies around these is read once and kept."""
+        if not self._around_dots.exists():
+            _save(self._around_dots, self._prototypes_around(self.run.sample.voxel))
+        return ListMixture.of(np.load(self._around_dots, allow_pickle=False), self._kernels[DETAIL])
+
+    @cached_property
+    def dots(self) -> DescribedList:
+        """All dots, ``(N,)``."""
+        return DescribedList(self.dot_vectors, self._dot_mixture)
+
+    @cached_property
+    def means(self) -> DescribedList:
+        """The mean vector of each prototype's dots, ``(256,)``, alone; zeros where there is none."""
+        vectors, numbers = self.dot_vectors, self.dot_prototypes
         counts = np.bincount(numbers, minlength=256)
         sums = np.stack([np.bincount(numbers, weights=column, minlength=256) for column in vectors.T], 1)
         means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
-        return Described(means, np.arange(256, dtype=np.uint8))
+        return DescribedList(means, ListMixture.alone(np.arange(256, dtype=np.uint8)))
 
     @cached_property
     def memberships(self) -> Vectors:
@@ -302,10 +327,22 @@ class Texture:
             shares.append(counts / np.maximum(counts.sum(1, keepdims=True), 1))
         return np.concatenate(shares, 1).astype(np.float32)
 
-    def at(self, voxels: npt.NDArray[np.int64]) -> Described:
+    def at(self, voxels: npt.NDArray[np.int64]) -> DescribedList:
         """Describe single voxels, ``(N, 3)`` to ``(N,)``; neighbours are read together."""
-        prototypes = read_at(lambda origin, shape: self.prototypes.read(0, box_of(origin, shape)), voxels)
-        return Described(self._vectors_at(voxels), prototypes)
+        mixture = ListMixture.of(self._prototypes_around(voxels), self._kernels[DETAIL])
+        return DescribedList(self._vectors_at(voxels), mixture)
+
+    def _prototypes_around(self, voxels: npt.NDArray[np.int64]) -> Bytes:
+        """Read the prototypes that mixtures of single voxels, ``(N, 3)``, are made of, ``(N, Z, Y, X)``."""
+        window = tuple(len(taps) for taps in self._kernels[DETAIL])
+        result = np.empty((len(voxels), *window), np.uint8)
+
+        def windows(origin: Sequence[int], shape: Sequence[int]) -> Bytes:
+            read = self._padded(self.prototypes, box_of(origin, shape), reach_of(self._kernels[DETAIL]))
+            return np.lib.stride_tricks.sliding_window_view(read, window)  # a view: only what is picked is copied
+
+        fill_at(result, windows, voxels)
+        return result
 
     def _vectors_at(self, voxels: npt.NDArray[np.int64]) -> Vectors:
         result = np.empty((len(voxels), self.channels), np.float32)
@@ -319,7 +356,7 @@ class Texture:
             if name in self._kept:
                 self._kept.move_to_end(name)
                 return self._kept[name]
-        described = Described(self._vectors(box), self.prototypes.read(0, box))
+        described = Described(self._vectors(box), BoxMixture(self._around(box), self._kernels[DETAIL]))
         with self._lock:
             self._kept[name] = described
             while len(self._kept) > 1 and sum(d.vectors.nbytes for d in self._kept.values()) > KEPT_BYTES:
@@ -327,17 +364,23 @@ class Texture:
         return described
 
     def around(self, unit: Unit) -> tuple[Bytes, Bytes]:
-        """Read what `tiles` needs for a unit: words in it and around it, and its prototypes."""
-        return self._padded(unit.slices, self.reach), self.prototypes.read(0, unit.slices)
+        """Read what `tiles` needs for a unit: words in it and around it, and prototypes."""
+        return self._padded(self.words, unit.slices, self.reach), self._around(unit.slices)
 
     def tiles(self, unit: Unit, around: tuple[Bytes, Bytes]) -> Iterator[tuple[Slices, Described]]:
         """Describe a unit tile by tile: the box within the unit, and what is known of it, ``(Z, Y, X)``."""
         words, prototypes = around
+        narrow = self._kernels[DETAIL]
         for tile in _tiles(unit):
-            yield tile, Described(self._smoothed(words[_with(tile, self.reach)], self._kernels), prototypes[tile])
+            vectors = self._smoothed(words[_with(tile, self.reach)], self._kernels)
+            yield tile, Described(vectors, BoxMixture(prototypes[_with(tile, reach_of(narrow))], narrow))
 
     def _vectors(self, box: Slices) -> Vectors:
-        return self._smoothed(self._padded(box, self.reach), self._kernels)
+        return self._smoothed(self._padded(self.words, box, self.reach), self._kernels)
+
+    def _around(self, box: Slices) -> Bytes:
+        """Read the prototypes of a box, and around it what their mixtures take."""
+        return self._padded(self.prototypes, box, reach_of(self._kernels[DETAIL]))
 
     def _smoothed(self, words: Bytes, kernels: Sequence[Taps]) -> Vectors:
         """Smooth the details of words, and their codes with each of some kernels, the last of which is the widest."""
@@ -348,16 +391,16 @@ class Texture:
         details = smooth_codes(trimmed(words, kernels[-1], narrow), self._vocabulary.details, [narrow])
         return np.concatenate((details, codes), -1)
 
-    def _padded(self, box: Slices, reach: Shape) -> Bytes:
-        """Read the words of a box and around it, mirrored at the border of the volume."""
+    def _padded(self, layer: Layer, box: Slices, reach: Shape) -> Bytes:
+        """Read words or prototypes of a box and around it, mirrored at the border of the volume."""
         indices = [
             mirrored(np.arange(b.start - r, b.stop + r), n) for b, r, n in zip(box, reach, self.run.shape, strict=True)
         ]
         low = [int(i.min()) for i in indices]
-        words = self.words.read(0, box_of(low, [int(i.max()) + 1 - a for i, a in zip(indices, low, strict=True)]))
-        if all(len(i) == n and i[0] <= i[-1] for i, n in zip(indices, words.shape, strict=True)):
-            return words
-        return words[np.ix_(*(i - a for i, a in zip(indices, low, strict=True)))]
+        read = layer.read(0, box_of(low, [int(i.max()) + 1 - a for i, a in zip(indices, low, strict=True)]))
+        if all(len(i) == n and i[0] <= i[-1] for i, n in zip(indices, read.shape, strict=True)):
+            return read
+        return read[np.ix_(*(i - a for i, a in zip(indices, low, strict=True)))]
 
 
 def _save(path: Path, values: npt.NDArray[np.generic]) -> None:
