@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -178,16 +179,27 @@ class TestContacts:
         inside = np.random.default_rng(0).random(shape) < 0.5
         mask = volume_of(inside.astype(np.uint8))
         given = replace(embedder, smoothing=1.0, diffusion=Diffusion(2, 10.0, False))
-        ((_, masked),) = describe_sample(given, volume, [1], words=6, dimensions=3, mask=mask)
-        ((_, whole),) = describe_sample(given, volume, [1], words=6, dimensions=3)
-        assert masked.contacts is not None
-        assert whole.contacts is not None
-        assert len(masked.contacts.embedding) == len(whole.contacts.embedding) == math.prod(shape)
-        pairs = sum((np.delete(inside, 0, a) & np.delete(inside, -1, a)).sum() for a in range(3))
-        assert 0 < len(masked.contacts.neighbours.pairs) < pairs
-        assert len(whole.contacts.neighbours.pairs) == sum(  # none from one cell into the next
-            math.prod(shape) // n * (n - 1 - (n - 1) // 16) for n in shape
-        )
+        ((_, sample),) = describe_sample(given, volume, [1], words=6, dimensions=3, mask=mask)
+        assert sample.contacts is not None
+        assert len(sample.contacts.embedding) == math.prod(shape)
+        # All of the mask is drawn, cell by cell, and so tells which of the contacts' voxels lie where.
+        assert len(sample.voxel) == inside.sum()
+        edges = [[range(start, min(start + 16, n)) for start in range(0, n, 16)] for n in shape]
+        boxes = [[edges[a][i] for a, i in enumerate(cell)] for cell in dict.fromkeys(map(tuple, sample.voxel // 16))]
+        places = np.array([place for box in boxes for place in itertools.product(*box)])
+        found = {tuple(map(tuple, pair)) for pair in places[sample.contacts.neighbours.pairs].tolist()}
+        expected = set()
+        for here in np.argwhere(inside).tolist():
+            for axis in range(3):
+                there = [h + (a == axis) for a, h in enumerate(here)]
+                if there[axis] < shape[axis] and inside[tuple(there)] and there[axis] % 16:
+                    expected.add((tuple(here), tuple(there)))
+        assert found == expected
+
+    def test_are_left_out_where_clusters_do_not_look_at_them(self, embedder: Embedder, volume: Volume) -> None:
+        given = replace(embedder, smoothing=1.0, diffusion=Diffusion(2, 10.0, False))
+        ((_, sample),) = describe_sample(given, volume, [1], words=6, dimensions=3, contacts=False)
+        assert sample.contacts is None
 
     def test_where_edges_do_not_count_there_are_none(self, embedder: Embedder, volume: Volume) -> None:
         ((_, sample),) = describe_sample(replace(embedder, smoothing=1.0), volume, [1], words=6, dimensions=3)

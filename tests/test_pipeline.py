@@ -15,6 +15,7 @@ import zarr
 from small_runs import MODEL, SETTINGS, SHAPE, Cell, Heard, hashes, labels, made_quick, record, results, run_cell
 from vemosaic import memory, segmentation
 from vemosaic.blocks import executor
+from vemosaic.blocks.events import Event, UnitDone
 from vemosaic.blocks.executors import InProcess
 from vemosaic.blocks.lock import claim
 from vemosaic.clustering import assign, confidence
@@ -347,6 +348,33 @@ class TestSteps:
         run_cell(cell, tmp_path / "run", FAST.model_copy(update={"fit": "stream"}), listen=heard)
         assert heard.stages == ["train", "sample", "fit", "stream", "map", "report"]
         assert set(np.unique(labels(tmp_path / "run", 3))) <= {1, 2, 3}
+
+    def test_a_stream_that_began_with_other_clusters_begins_anew(
+        self, quick: pytest.MonkeyPatch, cell: Cell, tmp_path: Path
+    ) -> None:
+        """As where a later version finds other clusters in the same sample."""
+        streamed = FAST.model_copy(update={"fit": "stream"})
+        quick.setattr("vemosaic.shard_stages.SHARD", (16, 32, 32))
+
+        class Killed(BaseException):
+            pass
+
+        done = 0
+
+        def listen(event: Event) -> None:
+            nonlocal done
+            done += isinstance(event, UnitDone) and event.stage == "stream"
+            if done == 3:
+                raise Killed
+
+        with quick.context() as before:
+            before.setattr("vemosaic.clustering.merging.COARSE", (2, 9))
+            with pytest.raises(Killed):
+                run_cell(cell, tmp_path / "run", streamed, listen=listen)
+        assert list((tmp_path / "run").rglob("statistics/*.npz"))
+        run_cell(cell, tmp_path / "run", streamed)
+        run_cell(cell, tmp_path / "whole", streamed)
+        np.testing.assert_array_equal(labels(tmp_path / "run", 3), labels(tmp_path / "whole", 3))
 
     def test_a_model_of_two_volumes(self, quick: object, cell: Cell, tmp_path: Path) -> None:
         inputs = [

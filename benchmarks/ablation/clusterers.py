@@ -43,7 +43,7 @@ def one_by_one(fit: Callable[[Vectors, int, int], Clustering], most: int | None 
 
 
 def contacts_of(cells: Cells) -> Contacts:
-    """Pair the voxels of all boxes that some are drawn from, as a run does in its sample."""
+    """Pair the voxels of all boxes that some are drawn from, as a run does in its sample where it diffuses."""
     assert cells.image is not None
     diffusion = Diffusion.of(STEPS, cells.image.spread, cells.scale[0] * CUBIC < 1)
     numbers = [number for number, drawn in enumerate(cells.layout.drawn) if len(drawn)]

@@ -22,7 +22,6 @@ export class DotsPanel {
   private readonly target: ClassSelect;
   private readonly within: ClassSelect;
   private readonly newName = h("input", { type: "text", maxlength: 80, placeholder: "Name of the new class", "aria-label": "Name of the new class" });
-  private readonly stage = h("div", { class: "stage", "aria-busy": "true" });
   private circled: number[] = [];
   private awaited = 0; // answers of the server
 
@@ -32,7 +31,7 @@ export class DotsPanel {
     private readonly view: View,
     private readonly go: (place: Triple) => void,
   ) {
-    const { stage } = this;
+    const stage = h("div", { class: "stage" });
     this.scatter = new Scatter(stage, { clicked: (dot) => this.clicked(dot), circled: (dots) => this.showCircled(dots) });
     this.dots = new Dots(session, view, this.scatter, (text) => {
       this.note.textContent = text;
@@ -92,12 +91,12 @@ export class DotsPanel {
   /** Say that the dots are not yet what they will be, to screen readers too. */
   private async await(work: Promise<void>): Promise<void> {
     this.awaited++;
-    this.stage.setAttribute("aria-busy", "true");
+    this.scatter.overlay.setAttribute("aria-busy", "true");
     try {
       await work;
     } finally {
       this.awaited--;
-      this.stage.setAttribute("aria-busy", String(this.awaited > 0));
+      this.scatter.overlay.setAttribute("aria-busy", String(this.awaited > 0));
     }
   }
 

@@ -61,7 +61,7 @@ class EmbeddingSample:
     contacts: Contacts | None = None
 
     def thinned(self, count: int, seed: int = 0) -> EmbeddingSample:
-        """Return at most `count` of them, drawn at random; the contacts stay behind where not all are."""
+        """Return at most `count` of them, drawn at random."""
         if len(self.voxel) <= count:
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(len(self.voxel), count, replace=False))
@@ -169,7 +169,7 @@ class _Sampled:
 
     @classmethod
     def of(cls, cells: Sequence[_Cell], diffusion: Diffusion | None) -> _Sampled:
-        """Collect it; neighbours count where the image's edges do, which diffusion says."""
+        """Collect it, with neighbours where there is what tells edges."""
         places = [np.stack(np.unravel_index(c.drawn.chosen, c.box.shape), 1) + np.array(c.box.origin) for c in cells]
         neighbours = None
         if diffusion is not None:
@@ -223,6 +223,7 @@ def describe_sample(
     detail: float = 0.0,
     mask: Volume | None = None,
     count: int = SAMPLE,
+    contacts: bool = True,
     listen: Listener = ignore,
 ) -> Iterator[tuple[Embedder, EmbeddingSample]]:
     """Embed a sample of voxels, and find several vocabularies of texture words in it.
@@ -248,6 +249,8 @@ def describe_sample(
         Non-zero where voxels may be drawn.
     count
         Voxels wanted; fewer where there are fewer.
+    contacts
+        Whether neighbours are wanted, too, where the image's edges count, which the embedder's diffusion says.
     listen
         Hears of the stage ``"sample"`` in voxels; before, where there is a mask, of ``"mask"`` in cells that hold some
         of it.
@@ -269,7 +272,7 @@ def describe_sample(
         yield from [(embedder, sample)] * len(seeds)
         return
     cells = _read_cells(embedder, volume, mask, count, seeds[0], listen)
-    sampled = _Sampled.of(cells, embedder.diffusion)
+    sampled = _Sampled.of(cells, embedder.diffusion if contacts else None)
     if not words:
         yield from [(embedder, sampled.described(cell.smoothed(embedder) for cell in cells))] * len(seeds)
         return

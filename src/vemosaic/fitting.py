@@ -85,6 +85,7 @@ def fit_typical(
         dimensions=settings.dimensions,
         detail=settings.detail_with(embedder.model.settings),
         mask=mask,
+        contacts=settings.clusterer == "consensus",
         listen=listen,
     )
     fit = begin_clusters if settings.fit == "stream" else fit_clusters

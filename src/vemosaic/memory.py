@@ -119,7 +119,9 @@ def project(
     ahead = executor if isinstance(executor, InProcess) else AHEAD[0]
     reading, writing = 2 + ahead.read_ahead, 1 + ahead.write_behind
     cells = CELLS * FLOAT * ((CELL + 2 * reach) ** 3 * semantic + (CELL + 2 * (settings.diffusion_steps + 1)) ** 3)
-    if settings.diffusion_steps:  # contacts: descriptions of the cells, pairs along three axes, and what is counted
+    if (
+        settings.diffusion_steps and settings.clusterer == "consensus"
+    ):  # contacts: descriptions of the cells, pairs along three axes, and what is counted
         cells += CELLS * CELL**3 * (2 * FLOAT * described + 3 * (3 * FLOAT + 4 * 8))
     sample = SAMPLE * (settings.words * (FLOAT + 2 * 8) + (semantic + 3 * described) * 8)
     sample += SAMPLE * settings.trials * (FLOAT * described + len(settings.clusters))

@@ -22,6 +22,7 @@ from vemosaic.clustering import (
     Clustering,
     Statistics,
     Streamable,
+    identity_of,
     updated,
 )
 from vemosaic.colours import palette
@@ -189,7 +190,8 @@ class ShardStages(RunState):
 
     def stream_steps(self, embedder: Embedder, begun: Sequence[Streamable], mark: str) -> Steps[Any, Any]:
         """Steps that sum up what all voxels have to say of clusterings of the sample."""
-        ledger = self.ledger("stream", mark, lambda unit: [self._statistics_file(unit)])
+        about = fingerprint(mark, identity_of(begun))  # a later version may begin with others
+        ledger = self.ledger("stream", about, lambda unit: [self._statistics_file(unit)])
         volume, mask = self.first.seen, self.first.mask
         return statistics_steps(embedder, volume, begun, ledger, self._statistics_file, mask=mask)
 

@@ -54,9 +54,7 @@ def test_a_k_between_those_asked_for_may_be_the_best() -> None:
     suggestion = suggested_k(found)
     assert suggestion is not None
     assert suggestion.k == 5
-    assert suggestion.reason.startswith(
-        "the clusterings that vote agree on 5 clusters over the widest range of thresholds ("
-    )
+    assert suggestion.reason.startswith("the tree of clusters keeps 5 of them over the widest range of heights (")
 
 
 def test_the_smaller_of_equals_is_suggested() -> None:

@@ -47,8 +47,8 @@ class Person:
         expect(self.page.locator("#here dt").first).to_be_visible()
         expect(self.page).to_have_url(re.compile("zoom"))
         self.page.wait_for_timeout(300)  # the address follows the view by a quarter of a second
-        self.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         expect(self.page.locator("[aria-busy='true']")).to_have_count(0)
+        self.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
     @property
     def address(self) -> dict[str, str]:

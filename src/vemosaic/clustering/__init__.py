@@ -20,7 +20,7 @@ from vemosaic.clustering.kmeans import Clusters, fit_kmeans, fit_lloyd, inertia
 from vemosaic.clustering.merging import Consensus, fit_consensus
 from vemosaic.clustering.mixture import Mixture, fit_mixture
 from vemosaic.clustering.pymc_mixture import check_pymc, fit_pymc_mixture
-from vemosaic.clustering.statistics import Statistics, Streamable, statistics_of, updated
+from vemosaic.clustering.statistics import Statistics, Streamable, identity_of, statistics_of, updated
 from vemosaic.clustering.suggestion import Suggestion, lifetimes, suggested_k
 from vemosaic.clustering.words import Words, code_details, code_words, find_words
 
@@ -52,6 +52,7 @@ __all__ = [
     "fit_lloyd",
     "fit_mixture",
     "fit_pymc_mixture",
+    "identity_of",
     "inertia",
     "lifetimes",
     "statistics_of",

@@ -55,8 +55,8 @@ class Consensus(Streamable):
     centres
         Mean of each cluster, ``(k, C)``, float32.
     levels
-        Of the tree that was cut: the height, a share of votes against it, at which 2 clusters become 1, then 3 become
-        2, and so on, falling, ``(F - 1,)``, float64; empty where it is not known. See
+        Of the tree that was cut: the height, what a union costs, at which 2 clusters become 1, then 3 become 2, and so
+        on, falling, ``(F - 1,)``, float64; empty where it is not known. See
         `vemosaic.clustering.suggestion`.
     """
 

@@ -116,7 +116,7 @@ def statistics_of(embedding: Tensor, clusterings: Sequence[Streamable]) -> Stati
     """
     with one_thread():
         moments = type(clusterings[0]).moments_all(embedding.flatten(0, -2), clusterings)
-    return Statistics(_identity(clusterings), moments.cpu().numpy())
+    return Statistics(identity_of(clusterings), moments.cpu().numpy())
 
 
 def updated(clusterings: Sequence[Family], merged: Statistics) -> list[Family]:
@@ -141,7 +141,7 @@ def updated(clusterings: Sequence[Family], merged: Statistics) -> list[Family]:
     VemosaicError
         If an embedding was not finite.
     """
-    if merged.about != _identity(clusterings):
+    if merged.about != identity_of(clusterings):
         raise ValueError("these statistics are about other clusterings")
     if not np.isfinite(merged.moments).all():
         raise VemosaicError("clustering", "an embedding is not a finite number", "train the model again")
@@ -164,7 +164,7 @@ def rows_at_once(embedding: Tensor, numbers: int) -> int:
     return max(1, (CACHED if embedding.device.type == "cpu" else ON_DEVICE) // numbers)
 
 
-def _identity(clusterings: Sequence[Clustering]) -> str:
+def identity_of(clusterings: Sequence[Clustering]) -> str:
     """Hash clusterings, in their order."""
     document = [[type(clustering).__name__, clustering.to_json()] for clustering in clusterings]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A suggested number of clusters, and why: the one that the votes of a consensus hold together longest."""
+"""A suggested number of clusters, and why: the one that the tree of a consensus keeps longest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Suggestion:
     k
         From the smallest to the largest that was asked for; it need not be one of those between them that were.
     lifetime
-        Over how much of the height of the tree, in shares of votes, it has k clusters.
+        Over how much of its height, a cost of unions, the tree has k clusters.
     next_k, next_lifetime
         The same of the second best.
     """
@@ -36,8 +36,8 @@ class Suggestion:
     def reason(self) -> str:
         """Why, in a sentence."""
         return (
-            f"the clusterings that vote agree on {self.k} clusters over the widest range of thresholds "
-            f"({self.lifetime:.0%}; next is k = {self.next_k} with {self.next_lifetime:.0%})"
+            f"the tree of clusters keeps {self.k} of them over the widest range of heights "
+            f"({self.lifetime:.2f}; next is k = {self.next_k} with {self.next_lifetime:.2f})"
         )
 
 
@@ -65,7 +65,7 @@ def lifetimes(levels: npt.NDArray[np.float64]) -> dict[int, float]:
 def suggested_k(clusterings: Sequence[Clustering]) -> Suggestion | None:
     """Suggest a number of clusters: of those in the range that was asked for, the one with the longest lifetime.
 
-    A k that lives long is one that many thresholds on the agreement of the votes lead to. One that is short of a
+    A k that lives long is one that many thresholds on the cost of unions lead to. One that is short of a
     cluster, so that two organelles share one, or has one too many, gives way as soon as the threshold moves.
 
     Parameters

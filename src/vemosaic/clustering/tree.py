@@ -61,7 +61,8 @@ def grow_tree(votes: Matrix, counts: Matrix | None = None, sums: Matrix | None =
 
     where :math:`A_{IJ}` is the mean of the votes over all pairs of their parts, as in average linkage, and
     :math:`g_{IJ}` the mean conductance of all neighbours of which one lies in I and the other in J, :math:`\bar g` the
-    mean over all that lie in different clusters to begin with, and w `EDGES`.
+    mean over all that lie in different clusters to begin with, and w `EDGES`. It counts like `TRUST` neighbours in each
+    :math:`g`, and so is all that is known of clusters that never touch.
 
     Parameters
     ----------

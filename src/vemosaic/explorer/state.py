@@ -16,6 +16,9 @@ from vemosaic.explorer import acts
 from vemosaic.explorer.acts import Act
 from vemosaic.volumes.volume import Shape
 
+LEARNER = 2
+"""Raised when the same scribbles come to teach something else, so that what was learnt before is not mixed with it."""
+
 MOST_CLASSES = 255
 
 
@@ -158,8 +161,8 @@ class EditState:
 
     @property
     def scribbles_key(self) -> str:
-        """Hash of all that the classifier learns from."""
-        return _hash(self.strokes_key, self._painted_roots())
+        """Hash of all that decides what the classifier learns."""
+        return _hash(LEARNER, self.strokes_key, self._painted_roots())
 
     def _painted_roots(self) -> tuple[tuple[int, int], ...]:
         """Return the classes that scribbles were painted with, and what holds their voxels now."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vemosaic.blocks.events import Event, UnitDone
-from vemosaic.blocks.grid import Unit
+from vemosaic.blocks.grid import Unit, units
 from vemosaic.clustering import Words
 from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.diffusion import Diffusion
@@ -24,6 +24,7 @@ from vemosaic.models.model import Model, build, measure
 from vemosaic.settings import Settings
 from vemosaic.training import train
 from vemosaic.volumes import open_volume
+from vemosaic.volumes.array_writing import SHARD
 from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.volume import Shape, Volume
 
@@ -31,7 +32,7 @@ CLUSTERING = {"kmeans": 0.5, "hyperbolic": 2.0}
 """Seconds that a clustering of a sample takes for each k on one core of a common machine."""
 
 CONSENSUS = 8.0
-"""The same of a consensus, whatever k, with the words that are found for it."""
+"""Seconds that a consensus takes for each vocabulary, whatever k, with the words that are found for it."""
 
 REPORTING = 20.0
 """Seconds for a report, of which most are its t-SNE."""
@@ -195,12 +196,14 @@ def _share(method: str, jobs: Sequence[Work], rates: Rates) -> Share:
 
 
 def embedded_voxels(settings: Settings, shape: Shape) -> int:
-    """How many voxels are embedded for a map, with the sample that is clustered."""
-    voxels = math.prod(shape)
+    """How many voxels are embedded for a map, with what lies around each shard, and the sample that is clustered."""
     if not settings.model.shared:
+        voxels = math.prod(shape)
         return min(voxels, SAMPLE_BY_PATCH) + math.prod(math.ceil(n / settings.stride) for n in shape)
     cells = min(CELLS, math.prod(math.ceil(n / CELL) for n in shape))
-    return voxels + cells * (CELL + 4 * math.ceil(settings.smoothing) + 2 * settings.diffusion_steps) ** 3
+    around = 2 * (2 * math.ceil(settings.smoothing) + settings.diffusion_steps)
+    shards = sum(math.prod(n + around for n in shard.shape) for shard in units(shape, SHARD))
+    return shards + cells * (CELL + around) ** 3
 
 
 def measure_rates(settings: Settings, image: Volume, device: torch.device, seconds: float) -> Rates:
