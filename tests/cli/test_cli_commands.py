@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from command_line import TINY, Command, Ended, references, run
 from small_runs import MODEL, SETTINGS, SHAPE, Cell, labels, record, results
 from vemosaic import cli, demo
 from vemosaic.cli.options import default_out
+from vemosaic.cli.telling import first_look
 from vemosaic.memory import project
 from vemosaic.models.model import load_model
 from vemosaic.settings import Settings
@@ -30,6 +32,15 @@ def test_run_says_where_things_are(command: Command, cell: Cell, finished: Path)
     assert stages == ["train", "sample", "fit", "map", "score k=3", "score k=4", "report"]
     assert results(Path("raw.vemosaic")) == results(finished)
     assert record(Path("raw.vemosaic"))["command"][:2] == ["vemosaic", "run"]
+
+
+def test_a_suggested_k_that_was_not_mapped_comes_with_the_command_that_maps_it(command: Command, copied: Path) -> None:
+    assert first_look(6, "why", [4, 6, 8], copied) == "look at k = 6 first: why"
+    told = first_look(4, "why", [3, 5], copied)
+    assert told == f"k = 4, which was not mapped, may be the best (vemosaic cluster {copied} -k 3-5): why"
+    words = re.search(r"\((.*)\)", told).group(1).split()  # type: ignore[union-attr]
+    assert command(*words[1:], "--words", 8, "-q").code == 0
+    assert set(np.unique(labels(copied, 4))) == {1, 2, 3, 4}
 
 
 def test_quiet_says_nothing(command: Command, cell: Cell) -> None:

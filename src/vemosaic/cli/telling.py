@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,8 +44,16 @@ def tell(job: Run, quiet: bool, as_json: bool) -> None:
         if like := folder.record.get("like"):
             print(f"numbers and colours as in {like['run']}")
         if suggested := folder.record.get("suggested_k"):
-            print(f"look at k = {suggested['k']} first: {suggested['reason']}")
+            print(first_look(suggested["k"], suggested["reason"], folder.record["settings"]["clusters"], folder.path))
         print(f"map:    {folder.segmentation}\nreport: {folder.report}")
+
+
+def first_look(k: int, reason: str, mapped: Sequence[int], run: Path) -> str:
+    """Say which map of a run to look at first, or how to get the one that is suggested where it was not made."""
+    if k in mapped:
+        return f"look at k = {k} first: {reason}"
+    command = f"vemosaic cluster {run} -k {min(mapped)}-{max(mapped)}"
+    return f"k = {k}, which was not mapped, may be the best ({command}): {reason}"
 
 
 def tell_of(silent: bool) -> Callable[[str], None]:
