@@ -19,7 +19,7 @@ import vemosaic.clustering.merging
 import vemosaic.embedding_sample
 import vemosaic.pipeline
 import vemosaic.report.projection
-from vemosaic.blocks.events import Event, StageStarted
+from vemosaic.blocks.events import Event, Listener, StageStarted, UnitDone
 from vemosaic.blocks.files import write_atomically
 from vemosaic.datasets.phantom import phantom_cell
 from vemosaic.embedding import tiles_of
@@ -65,6 +65,23 @@ def hold_a_small_vote(patch: pytest.MonkeyPatch) -> None:
     """Let fewer clusterings vote on fewer fine clusters: the consensus would take most of a small run's time."""
     patch.setattr(vemosaic.clustering.merging, "FINE", 32)
     patch.setattr(vemosaic.clustering.merging, "VOTES", 15)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed_at(number: int, stage: str | None = None) -> Listener:
+    """Return what listens, and ends the process once so many units of a stage, or of any, are done."""
+    done = 0
+
+    def listen(event: Event) -> None:
+        nonlocal done
+        done += isinstance(event, UnitDone) and stage in (None, event.stage)
+        if done >= number:
+            raise Killed
+
+    return listen
 
 
 def _write_short_report(run: Path, *, volume: Volume, reference: Reference | None) -> Path:

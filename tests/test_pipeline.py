@@ -12,10 +12,23 @@ import tifffile
 import torch
 import zarr
 
-from small_runs import MODEL, SETTINGS, SHAPE, Cell, Heard, hashes, labels, made_quick, record, results, run_cell
+from small_runs import (
+    MODEL,
+    SETTINGS,
+    SHAPE,
+    Cell,
+    Heard,
+    Killed,
+    hashes,
+    killed_at,
+    labels,
+    made_quick,
+    record,
+    results,
+    run_cell,
+)
 from vemosaic import memory, segmentation
 from vemosaic.blocks import executor
-from vemosaic.blocks.events import Event, UnitDone
 from vemosaic.blocks.executors import InProcess
 from vemosaic.blocks.lock import claim
 from vemosaic.clustering import assign, confidence
@@ -356,21 +369,10 @@ class TestSteps:
         streamed = FAST.model_copy(update={"fit": "stream"})
         quick.setattr("vemosaic.shard_stages.SHARD", (16, 32, 32))
 
-        class Killed(BaseException):
-            pass
-
-        done = 0
-
-        def listen(event: Event) -> None:
-            nonlocal done
-            done += isinstance(event, UnitDone) and event.stage == "stream"
-            if done == 3:
-                raise Killed
-
         with quick.context() as before:
             before.setattr("vemosaic.clustering.merging.COARSE", (2, 9))
             with pytest.raises(Killed):
-                run_cell(cell, tmp_path / "run", streamed, listen=listen)
+                run_cell(cell, tmp_path / "run", streamed, listen=killed_at(3, "stream"))
         assert list((tmp_path / "run").rglob("statistics/*.npz"))
         run_cell(cell, tmp_path / "run", streamed)
         run_cell(cell, tmp_path / "whole", streamed)

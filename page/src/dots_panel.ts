@@ -75,21 +75,21 @@ export class DotsPanel {
     };
     view.listen((changed) => {
       if (changed.has("dots") || changed.has("lasso")) follow();
-      if (changed.has("dots")) void this.await(this.dots.colour());
+      if (changed.has("dots")) void this.busyWith(this.dots.colour());
     });
     session.on("state", () => {
       tellLayout();
-      void this.await(this.dots.colour());
+      void this.busyWith(this.dots.colour());
       if (this.circled.length === 0) this.hideCircled();
     });
-    session.on("layout", () => void this.await(this.dots.loadLayout().catch(tell)));
-    session.on("link", (link) => link === "up" && void this.await(this.dots.load()));
+    session.on("layout", () => void this.busyWith(this.dots.loadLayout().catch(tell)));
+    session.on("link", (link) => link === "up" && void this.busyWith(this.dots.load()));
     follow();
-    void this.await(this.dots.load());
+    void this.busyWith(this.dots.load());
   }
 
   /** Say that the dots are not yet what they will be, to screen readers too. */
-  private async await(work: Promise<void>): Promise<void> {
+  private async busyWith(work: Promise<void>): Promise<void> {
     this.awaited++;
     this.scatter.overlay.setAttribute("aria-busy", "true");
     try {

@@ -78,7 +78,7 @@ def fit_typical(
     others = np.random.default_rng([settings.seed, 6]).integers(2**31, size=settings.trials - 1)
     seeds = [settings.seed, *others.tolist()]
     described = describe_sample(
-        replace(embedder, smoothing=settings.smoothing, diffusion=_diffusion(embedder, volume, settings)),
+        replace(embedder, smoothing=settings.smoothing, diffusion=diffusion_of(embedder, volume, settings)),
         volume,
         seeds,
         words=settings.words,
@@ -106,7 +106,7 @@ def fit_typical(
     return replace(trials[best], agreement=dict(zip(settings.clusters, alike[:, best].tolist(), strict=True)))
 
 
-def _diffusion(embedder: Embedder, volume: Volume, settings: Settings) -> Diffusion | None:
+def diffusion_of(embedder: Embedder, volume: Volume, settings: Settings) -> Diffusion | None:
     """What follows smoothing; edges are told by the spread of the volume's intensities."""
     steps = settings.diffusion_steps
     if not steps:

@@ -16,7 +16,6 @@ from vemosaic.blocks.executors import Executor, InProcess, Processes
 from vemosaic.embedding import TILE
 from vemosaic.embedding_sample import CELL, CELLS, SAMPLE
 from vemosaic.errors import SettingsError
-from vemosaic.gaussian import gaussian_taps
 from vemosaic.models.settings import Architecture
 from vemosaic.patches import POOL_BYTES
 from vemosaic.settings import Settings
@@ -100,7 +99,7 @@ def project(
     padded
         Whether patches see the image mirrored in padding, for which more is read around each shard.
     """
-    reach = len(gaussian_taps(settings.smoothing)) // 2 + settings.diffusion_steps
+    reach = settings.reach
     semantic = settings.model.architecture.semantic
     details = semantic if settings.detail_with(settings.model) else 0
     described = settings.dimensions + details if settings.words else semantic

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from vemosaic.devices import Precision
 from vemosaic.diffusion import MOST, STEPS
 from vemosaic.errors import SettingsError
+from vemosaic.gaussian import gaussian_taps
 from vemosaic.models.settings import ModelSettings
 from vemosaic.volumes.geometry import worked_at
 
@@ -110,6 +111,11 @@ class Settings(BaseModel):
         if self.diffusion == "auto":
             return STEPS if self.words else 0
         return self.diffusion
+
+    @property
+    def reach(self) -> int:
+        """Voxels that smoothing and diffusion take beyond each face of what is described, where voxels are cubes."""
+        return len(gaussian_taps(self.smoothing)) // 2 + self.diffusion_steps
 
     @property
     def trials(self) -> int:

@@ -21,8 +21,7 @@ from explorer_runs import SHARD, act, wait, wait_until_complete
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from small_runs import hashes
-from vemosaic.blocks.events import Event, UnitDone
+from small_runs import Killed, hashes, killed_at
 from vemosaic.cli import app
 from vemosaic.errors import OutputError, SettingsError
 from vemosaic.explorer import acts
@@ -85,19 +84,8 @@ def test_apply_by_page_and_by_command_and_twice_is_bitwise_the_same(client: Test
 def test_an_apply_that_was_killed_goes_on_and_ends_the_same(session: Session, after: int) -> None:
     edit(session)
     expected = hashes(apply(session.run.path, out=session.run.path.parent / "whole.ome.zarr"))
-    done = 0
-
-    class Killed(BaseException):
-        pass
-
-    def listen(event: Event) -> None:
-        nonlocal done
-        done += isinstance(event, UnitDone) and event.stage == "edited"
-        if done > after:
-            raise Killed
-
     with pytest.raises(Killed):
-        apply(session.run.path, listen=listen)
+        apply(session.run.path, listen=killed_at(after + 1, "edited"))
     store = session.run.path / "edited.ome.zarr"
     assert not (store / "zarr.json").exists()
     apply(session.run.path)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from small_runs import Killed, killed_at
 from vemosaic.blocks.events import Event, Listener, StageStarted, UnitDone
 from vemosaic.blocks.grid import Unit
 from vemosaic.cli import app
@@ -93,22 +94,12 @@ def test_a_layer_holds_what_it_was_filled_with_and_means_of_it(tmp_path: Path, m
     monkeypatch.setattr(array_writing, "SHARD", (32, 64, 64))
     whole = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     layer = Layer(tmp_path / "grey.ome.zarr", levels(SHAPE, (8.0, 8.0, 8.0), (0.0, 0.0, 0.0)))
-    done = 0
-
-    class Killed(BaseException):
-        pass
-
-    def listen(event: Event) -> None:
-        nonlocal done
-        done += isinstance(event, UnitDone)
-        if done == 3:
-            raise Killed
 
     def read(unit: Unit) -> np.ndarray:
         return whole[unit.slices]
 
     with pytest.raises(Killed):
-        layer.fill(read=read, compute=lambda unit, part: part, reduce=mean_downsample, listen=listen)
+        layer.fill(read=read, compute=lambda unit, part: part, reduce=mean_downsample, listen=killed_at(3))
     assert not layer.finished
     computed: list[Unit] = []
 

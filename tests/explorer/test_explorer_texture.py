@@ -10,8 +10,7 @@ import pytest
 from explorer_runs import SHARD
 from scipy import ndimage
 
-from small_runs import SETTINGS, Cell, run_cell
-from vemosaic.blocks.events import Event, UnitDone
+from small_runs import SETTINGS, Cell, Killed, killed_at, run_cell
 from vemosaic.errors import VolumeError
 from vemosaic.explorer import texture as texture_module
 from vemosaic.explorer.opened import OpenedRun
@@ -211,20 +210,9 @@ def test_an_interrupted_reading_goes_on_and_ends_the_same(
 ) -> None:
     quick.setattr(array_writing, "SHARD", SHARD)
 
-    class Killed(BaseException):
-        pass
-
-    done = 0
-
-    def listen(event: Event) -> None:
-        nonlocal done
-        done += isinstance(event, UnitDone) and event.stage == "words"
-        if done == 3:
-            raise Killed
-
     texture = Session(copied).derived.texture
     with pytest.raises(Killed):
-        texture.write(listen)
+        texture.write(killed_at(3, "words"))
     assert not texture.finished
     again = Session(copied).derived.texture
     again.write()

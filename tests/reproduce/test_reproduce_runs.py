@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import torch
 
-from small_runs import Heard, labels
+from small_runs import Heard, Killed, labels
 from vemosaic.blocks.events import Event, StageStarted
 from vemosaic.datasets.betaseg import CELL_SUFFIX, cell_file
 from vemosaic.errors import OutputError, ReferenceMaskError, SettingsError, VemosaicError, VolumeError
@@ -85,10 +85,6 @@ def test_what_is_done_is_not_done_again(plan: Plan, out: Path) -> None:
     assert said == []
     assert tables(out) == before
     assert project(plan, out, DEFAULT, seconds=0.01).shares == ()
-
-
-class Killed(BaseException):
-    """The process ends here."""
 
 
 @pytest.mark.parametrize(("stage", "times"), [("train", 2), ("map", 3), ("score k=5", 1)])

@@ -73,7 +73,8 @@ def grow_tree(votes: Matrix, counts: Matrix | None = None, sums: Matrix | None =
         (`vemosaic.clustering.contacts.Contacts.between`), ``(F, F)``. Without, or where different clusters never
         touch: average linkage of the votes.
     """
-    state = _State(votes, *((np.zeros_like(votes),) * 2 if counts is None or sums is None else (counts, sums)))
+    none = np.zeros_like(votes)
+    state = _State(votes, none if counts is None else counts, none if sums is None else sums)
     unions: list[tuple[int, int]] = []
     costs: list[float] = []
     while len(unions) < len(votes) - 1:

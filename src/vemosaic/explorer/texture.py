@@ -15,12 +15,12 @@ from __future__ import annotations
 import io
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,8 @@ WIDTHS = (1 / 3, 1.0, 2.0)
 
 DETAIL, OWN = 0, 1
 """Which of them are those of the run, over details and over codes; the first mixes prototypes, too."""
+
+Value = TypeVar("Value", bound=np.generic)
 
 TILE = 96
 KEPT_BYTES = 64 * 2**20
@@ -136,7 +138,7 @@ class Texture:
         """The run's words; those of a run without words are found in its sample."""
         known = json.loads(self.run.folder.centres.read_text())["words"]
         if not known:
-            centres = self._kept_fit("words.npy", WORDS)
+            centres = _kept(self.run.derived / "words.npy", lambda: _fit(self.run.sample.embedding, WORDS))
             return Vocabulary(centres, centres, np.empty((len(centres), 0), np.float32))
         details = known.get("details", [[]] * len(known["centres"]))
         return Vocabulary(*(np.array(each, np.float32) for each in (known["centres"], known["codes"], details)))
@@ -258,18 +260,13 @@ class Texture:
 
         Those that the map's clusters are unions of, where they are, so that prototypes never cross their borders.
         """
-        path = self.run.derived / "prototypes.npy"
         known = json.loads(self.run.folder.centres.read_text())["clusters"][str(self.run.default_k)]
-        if not path.exists() and isinstance(known, dict) and known["family"] == "consensus":
-            _save(path, np.array(known["fine"], np.float32))
-        return self._kept_fit("prototypes.npy", PROTOTYPES)
+        united = isinstance(known, dict) and known["family"] == "consensus"
 
-    def _kept_fit(self, name: str, count: int) -> Vectors:
-        """Find centres in the sample, or read those found before."""
-        path = self.run.derived / name
-        if not path.exists():
-            _save(path, _fit(self.run.sample.embedding, count))
-        return np.asarray(np.load(path, allow_pickle=False))
+        def find() -> Vectors:
+            return np.array(known["fine"], np.float32) if united else _fit(self.run.sample.embedding, PROTOTYPES)
+
+        return _kept(self.run.derived / "prototypes.npy", find)
 
     @cached_property
     def dot_prototypes(self) -> Bytes:
@@ -288,9 +285,7 @@ class Texture:
     @cached_property
     def dot_vectors(self) -> Vectors:
         """The vectors of all dots, ``(N, C)``; computed once and kept."""
-        if not self._dots.exists():
-            _save(self._dots, self._vectors_at(self.run.sample.voxel))
-        return np.asarray(np.load(self._dots, allow_pickle=False))
+        return _kept(self._dots, lambda: self._vectors_at(self.run.sample.voxel))
 
     @property
     def _around_dots(self) -> Path:
@@ -299,9 +294,8 @@ class Texture:
     @cached_property
     def _dot_mixture(self) -> ListMixture:
         """The mixtures of all dots; what lies around these is read once and kept."""
-        if not self._around_dots.exists():
-            _save(self._around_dots, self._prototypes_around(self.run.sample.voxel))
-        return ListMixture.of(np.load(self._around_dots, allow_pickle=False), self._kernels[DETAIL])
+        around = _kept(self._around_dots, lambda: self._prototypes_around(self.run.sample.voxel))
+        return ListMixture.of(around, self._kernels[DETAIL])
 
     @cached_property
     def dots(self) -> DescribedList:
@@ -403,10 +397,13 @@ class Texture:
         return read[np.ix_(*(i - a for i, a in zip(indices, low, strict=True)))]
 
 
-def _save(path: Path, values: npt.NDArray[np.generic]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    write_atomically(path, buffer.getvalue())
+def _kept(path: Path, compute: Callable[[], npt.NDArray[Value]]) -> npt.NDArray[Value]:
+    """Compute an array and keep it in a file, or read what was kept before."""
+    if not path.exists():
+        buffer = io.BytesIO()
+        np.save(buffer, compute(), allow_pickle=False)
+        write_atomically(path, buffer.getvalue())
+    return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _fit(sample: Vectors, count: int) -> Vectors:

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +17,14 @@ from vemosaic.blocks.events import Event, UnitDone
 from vemosaic.blocks.grid import Unit, units
 from vemosaic.clustering import Words
 from vemosaic.datasets.phantom import phantom_cell
-from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import CELL, CELLS, SAMPLE_BY_PATCH
+from vemosaic.fitting import diffusion_of
 from vemosaic.models.model import Model, build, measure
 from vemosaic.settings import Settings
 from vemosaic.training import train
 from vemosaic.volumes import open_volume
 from vemosaic.volumes.array_writing import SHARD
-from vemosaic.volumes.intensity import measure_intensity
 from vemosaic.volumes.volume import Shape, Volume
 
 CLUSTERING = {"kmeans": 0.5, "hyperbolic": 2.0}
@@ -201,7 +200,7 @@ def embedded_voxels(settings: Settings, shape: Shape) -> int:
         voxels = math.prod(shape)
         return min(voxels, SAMPLE_BY_PATCH) + math.prod(math.ceil(n / settings.stride) for n in shape)
     cells = min(CELLS, math.prod(math.ceil(n / CELL) for n in shape))
-    around = 2 * (2 * math.ceil(settings.smoothing) + settings.diffusion_steps)
+    around = 2 * settings.reach
     shards = sum(math.prod(n + around for n in shard.shape) for shard in units(shape, SHARD))
     return shards + cells * (CELL + around) ** 3
 
@@ -241,12 +240,8 @@ def _training_rate(settings: Settings, image: Volume, device: torch.device, seco
 
 def _embedding_rate(settings: Settings, model: Model, image: Volume, device: torch.device, seconds: float) -> float:
     rng = np.random.default_rng(0)
-    intensity = measure(settings.model, image)
-    diffusion = None
-    if settings.diffusion_steps:
-        diffusion = Diffusion.of(settings.diffusion_steps, measure_intensity(image).spread, flat=False)
-    words = _any_words(settings, rng)
-    embedder = Embedder(model, intensity, words, settings.smoothing, diffusion=diffusion)
+    embedder = Embedder(model, measure(settings.model, image), _any_words(settings, rng), settings.smoothing)
+    embedder = replace(embedder, diffusion=diffusion_of(embedder, image, settings))
     halo, reach = embedder.halo, embedder.reach
     voxels = image.read([-h for h in halo], [n + 2 * h for n, h in zip(image.shape, halo, strict=True)])
     places = np.stack([rng.integers(h, h + n, 256) for n, h in zip(image.shape, halo, strict=True)], 1)
