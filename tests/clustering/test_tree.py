@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 
-from vemosaic.clustering.tree import EDGES, TRUST, grow_tree
+from vemosaic.clustering.tree import EDGES, TRUST, WAYS, grow_tree
 
 Matrix = npt.NDArray[np.float64]
 
@@ -36,7 +36,10 @@ def cost(one: list[int], other: list[int], votes: Matrix, counts: Matrix, sums: 
     within = [conductance([(i, j) for i in part for j in part if i <= j]) for part in (one, other)]
     between = list(itertools.product(one, other))
     apart = 1 - float(np.mean([votes[pair] for pair in between]))
-    return apart + EDGES / mean * (max(within) - conductance(between))
+    across = sum(sums[pair] for pair in between)
+    out = [sum(sums[i, j] for i in part for j in range(len(sums)) if j not in part) for part in (one, other)]
+    share = across / (max(out) + TRUST * mean)
+    return float(apart + EDGES / mean * (max(within) - conductance(between)) - WAYS * share)
 
 
 @given(st.integers(2, 9), st.integers(0, 2**16))
@@ -77,11 +80,18 @@ def test_without_contacts_it_is_average_linkage(count: int, seed: int) -> None:
             assert set(tree.cut(k)) == set(range(1, k + 1))
 
 
-def test_an_image_that_is_everywhere_alike_changes_nothing() -> None:
-    votes, counts, _ = drawn(8, 3)
-    plain, alike = grow_tree(votes), grow_tree(votes, counts, counts)
-    np.testing.assert_array_equal(alike.unions, plain.unions)
-    np.testing.assert_allclose(alike.heights, plain.heights, atol=1e-12)
+def test_where_all_touch_as_much_and_the_image_is_everywhere_alike_votes_tell_what_is_united() -> None:
+    votes, _, _ = drawn(8, 3)
+    counts = np.full((8, 8), 1000.0)
+    np.fill_diagonal(votes, 1)
+    assert grow_tree(votes, counts, counts).unions[0].tolist() == grow_tree(votes).unions[0].tolist()
+
+
+def test_a_cluster_goes_to_what_most_of_its_ways_out_lead_into() -> None:
+    """A rim between two others, as like to either, and no steeper an edge to the one than to the other."""
+    votes = np.full((3, 3), 0.4) + 0.6 * np.eye(3)
+    counts = np.array([[9000.0, 0, 100], [0, 9000, 900], [100, 900, 3000]])
+    assert grow_tree(votes, counts, counts * 0.5).cut(2).tolist() == [1, 2, 2]
 
 
 def test_textures_of_one_compartment_are_united_before_those_that_an_edge_divides() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from explorer_runs import SHARD, TOKEN
@@ -13,16 +14,22 @@ from starlette.testclient import TestClient
 from vemosaic.explorer import chores
 from vemosaic.explorer.server import create_app
 from vemosaic.explorer.session import Session
+from vemosaic.shard_stages import ShardStages
 from vemosaic.volumes import array_writing
+
+if TYPE_CHECKING:
+    from small_runs import Cell
 
 
 @pytest.fixture(scope="session")
-def described(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The finished run with its texture; not to be written to."""
-    from small_runs import made_quick
+def described(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with its texture, whose map of 4 clusters is shown first; not to be written to."""
+    from small_runs import made_quick, run_cell
 
-    path = Path(shutil.copytree(finished, tmp_path_factory.mktemp("described") / "run"))
-    with made_quick() as patch:
+    path = tmp_path_factory.mktemp("described") / "run"
+    with made_quick(full_report=True) as patch:
+        patch.setattr(ShardStages, "_shown_first", lambda self, ks: 4)  # and not what this little a cell suggests
+        run_cell(cell, path, reference=cell.reference)
         patch.setattr(array_writing, "SHARD", SHARD)
         Session(path).derived.texture.write()
     return path

@@ -161,7 +161,7 @@ def test_ome_zarr_in_both_versions(session: Session) -> None:
 
 
 def test_the_table_of_pieces_adds_up(session: Session) -> None:
-    session.do(acts.parse({"act": "edit_class", "class": 2, "name": "=cmd()"}))
+    session.do(acts.parse({"act": "edit_class", "class": 1, "name": "=cmd()"}))
     shown = edit(session)
     rows = list(csv.DictReader(export_run(session.run.path, "csv").read_text().splitlines()))
     for label in np.unique(shown):

@@ -28,7 +28,7 @@ from vemosaic.clustering.tree import grow_tree
 FINE = 255
 """Fine clusters: the smaller they are, the better their union can follow an organelle's border."""
 
-COARSE = (4, 6, 8)
+COARSE = (4, 6, 8, 10)
 """Clusters of the clusterings that vote, in turn. Few see the large distinctions only, and keep an organelle whole;
 more see the rare ones, too."""
 
@@ -39,7 +39,7 @@ TINY = 1e-6
 """Weight of a fine cluster that holds no voxel: its place counts where all that it is united with are as empty."""
 
 VOTES = 120
-"""Clusterings that vote: each pair of the above 13 or 14 times."""
+"""Clusterings that vote: each pair of the above ten times."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,16 @@
 Votes see descriptions alone. By these cytoplasm is several textures, and an organelle may be like another one that it
 never touches. The image tells more: where two textures of one compartment meet it has no edge, and where two
 compartments meet it has one. That is the evidence for a boundary between two regions of Felzenszwalb and Huttenlocher:
-how much the differences across it exceed those inside the more uniform of the two.
+how much the differences across it exceed those inside the more uniform of the two. And what a cluster meets without an
+edge is mostly what it is a part of: of a walk through neighbours that leaves it, as likely over each contact as the
+image shows no edge there, most steps go there (Meila and Shi's view of normalised cuts).
 
 References
 ----------
 P. F. Felzenszwalb and D. P. Huttenlocher. Efficient graph-based image segmentation. International Journal of Computer
 Vision 59, 2004. https://doi.org/10.1023/B:VISI.0000022288.19776.77
+M. Meila and J. Shi. A random walks view of spectral segmentation. Artificial Intelligence and Statistics, 2001.
+https://proceedings.mlr.press/r3/meila01a.html
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ import numpy.typing as npt
 EDGES = 0.5
 """What an edge between two clusters weighs beside the votes: as much as half of them where it is as steep, against what
 lies inside the clusters, as the mean conductance between clusters is large."""
+
+WAYS = 0.75
+"""What it weighs beside the votes if all ways out of a cluster lead into another one."""
 
 TRUST = 20.0
 """Contacts by which the mean of all counts as if it had been seen between any two clusters: of a few it is luck."""
@@ -57,12 +64,15 @@ def grow_tree(votes: Matrix, counts: Matrix | None = None, sums: Matrix | None =
 
     A union of clusters I and J costs
 
-    .. math:: 1 - A_{IJ} + \frac{w}{\bar g} \big( \max(g_{II}, g_{JJ}) - g_{IJ} \big),
+    .. math::
+        1 - A_{IJ} + \frac{w}{\bar g} \big( \max(g_{II}, g_{JJ}) - g_{IJ} \big)
+        - v \frac{s_{IJ}}{\max(\sum_{K \ne I} s_{IK}, \sum_{K \ne J} s_{JK})},
 
-    where :math:`A_{IJ}` is the mean of the votes over all pairs of their parts, as in average linkage, and
-    :math:`g_{IJ}` the mean conductance of all neighbours of which one lies in I and the other in J, :math:`\bar g` the
-    mean over all that lie in different clusters to begin with, and w `EDGES`. It counts like `TRUST` neighbours in each
-    :math:`g`, and so is all that is known of clusters that never touch.
+    where :math:`A_{IJ}` is the mean of the votes over all pairs of their parts, as in average linkage,
+    :math:`g_{IJ}` the mean and :math:`s_{IJ}` the sum of the conductances of all neighbours of which one lies in I and
+    the other in J, :math:`\bar g` the mean over all that lie in different clusters to begin with, w `EDGES` and v
+    `WAYS`. That mean counts like `TRUST` neighbours in each :math:`g`, and so is all that is known of clusters that
+    never touch; as many lead out of each cluster to nowhere.
 
     Parameters
     ----------
@@ -104,6 +114,8 @@ class _State:
             within = self._shrunk(self.sums.diagonal(), self.counts.diagonal())
             between = self._shrunk(self.sums[number], self.counts[number])
             costs += EDGES / self.mean * (np.maximum(within, within[number]) - between)
+            out = self.sums.sum(1) - self.sums.diagonal() + TRUST * self.mean
+            costs -= WAYS * self.sums[number] / np.maximum(out, out[number])
         return costs
 
     def _shrunk(self, sums: Matrix, counts: Matrix) -> Matrix:
@@ -120,7 +132,9 @@ class _State:
         for matrix in (self.votes, self.counts, self.sums):
             own = matrix[first, first] + matrix[second, second] + matrix[first, second]
             matrix[first] += matrix[second]
-            matrix[:, first] = matrix[first]
+            matrix[second] = 0
+            matrix[first, second] = 0
+            matrix[:, first], matrix[:, second] = matrix[first], 0
             matrix[first, first] = own
         gone = ~np.isfinite(self.costs[first])
         gone[[first, second]] = True
