@@ -53,7 +53,7 @@ export class Here {
     try {
       const [facts] = await Promise.all([
         get<VoxelFacts>(`/api/voxel?z=${z}&y=${y}&x=${x}&dots=12`, control.signal),
-        this.session.state.run.has_raw ? this.fetchPatch(this.view.values.place, control.signal) : null,
+        this.session.state.run.no_raw ? null : this.fetchPatch(this.view.values.place, control.signal),
       ]);
       if (control.signal.aborted) return;
       this.show(facts);

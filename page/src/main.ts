@@ -88,6 +88,7 @@ async function start(): Promise<void> {
     else banner(null);
   });
   session.connect();
+  if (state.run.no_raw) toast("The map is shown without the raw volume.", { remedy: state.run.no_raw, error: true });
   if (view.values.zoom === 0) fit(slices, view);
   redraw();
 }

@@ -26,7 +26,7 @@ export function sheetsOf(axis: Axis, session: Session, view: View, tiles: Tiles,
   };
   const uncertainty = sheet("uncertainty", made);
   return {
-    raw: state.run.has_raw ? sheet("raw", "0") : null,
+    raw: state.run.no_raw ? null : sheet("raw", "0"),
     map: maps[values.map],
     scribbles: values.scribbles && Object.keys(state.scribbles.voxels).length ? sheet("scribbles", made) : null,
     uncertainty: values.uncertainty && !session.untaught && !tiles.refusal(uncertainty) ? uncertainty : null,

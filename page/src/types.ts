@@ -20,7 +20,7 @@ export interface RunFacts {
   ks: number[];
   default_k: number;
   reference: string[];
-  has_raw: boolean;
+  no_raw: string | null;
 }
 
 export interface ClassFacts {

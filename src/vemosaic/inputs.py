@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -51,6 +52,12 @@ class Input:
     mask: str | None = None
     missing_chunks: str = "error"
     padded: bool = False
+
+    @classmethod
+    def recorded(cls, about: Mapping[str, Any]) -> Input:
+        """Take up what `OpenedInput.describe` kept of it."""
+        size = about["given"]["voxel_size"]
+        return cls(about["source"], **(about["given"] | {"voxel_size": None if size is None else tuple(size)}))
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,27 @@ def open_input(request: Input, working_voxel_size: WorkingSize) -> OpenedInput:
         inside = open_reference([f"mask={request.mask}"], working, source=volume)
         mask = Volume(_ReferenceArray(inside), working.voxel_size, working.translation, request.mask, "mask")
     return OpenedInput(request, volume, working, mask)
+
+
+def identities(inputs: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """What tells inputs, as `OpenedInput.describe` has them, from others."""
+    return [[i["identity"], i["mask_identity"], i["working"]] for i in inputs]
+
+
+def open_again(recorded: Sequence[Mapping[str, Any]], working_voxel_size: WorkingSize, run: Path) -> list[OpenedInput]:
+    """Open the inputs of an earlier run, as `OpenedInput.describe` has them.
+
+    Raises
+    ------
+    VolumeError
+        If one is no longer there, can no longer be read, or is not the one that it was.
+    """
+    opened = [open_input(Input.recorded(about), working_voxel_size) for about in recorded]
+    if identities([each.describe() for each in opened]) != identities(recorded):
+        raise VolumeError(
+            opened[0].request.source, f"is not the volume that {run} was made from", "put that one back in its place"
+        )
+    return opened
 
 
 def is_mask(given: str | None) -> TypeGuard[str]:

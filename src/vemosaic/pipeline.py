@@ -32,12 +32,12 @@ from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample
 from vemosaic.errors import OutputError, SettingsError
 from vemosaic.fitting import fit_typical
-from vemosaic.inputs import Input, ReferenceInput, open_input, suited_to, without_padding
+from vemosaic.inputs import Input, ReferenceInput, identities, open_input, suited_to, without_padding
 from vemosaic.memory import fit_budget
 from vemosaic.models.model import Model, load_model, measure
 from vemosaic.report import write_report
 from vemosaic.run_folder import RunFolder
-from vemosaic.run_state import IN_PROCESS, identities
+from vemosaic.run_state import IN_PROCESS
 from vemosaic.scoring import score_labels
 from vemosaic.settings import Settings, choose_device
 from vemosaic.shard_stages import ShardStages

@@ -26,8 +26,8 @@ from vemosaic.comparing import EarlierMap
 from vemosaic.devices import arithmetic, computed_on
 from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
-from vemosaic.errors import OutputError, VolumeError
-from vemosaic.inputs import Input, OpenedInput, open_input
+from vemosaic.errors import OutputError
+from vemosaic.inputs import Input, OpenedInput, identities, open_again
 from vemosaic.memory import Projection, fit_budget
 from vemosaic.models.model import Model, load_model
 from vemosaic.run_folder import RECORD, RunFolder
@@ -139,9 +139,8 @@ class RunState:
         folder = RunFolder.existing(path)
         try:
             before = Settings.model_validate({"diffusion": 0} | folder.record["settings"])  # earlier runs had none
-            requests = [Input(i["source"], **_as_given(i["given"])) for i in folder.record["inputs"]]
-            known = identities(folder.record["inputs"])
-            folder.record["inputs"][0]
+            recorded = folder.record["inputs"]
+            recorded[0], identities(recorded), [Input.recorded(about) for about in recorded]  # all of it is there
         except (LookupError, TypeError, ValueError) as error:
             raise OutputError(
                 path / RECORD,
@@ -149,13 +148,7 @@ class RunState:
                 "use the version that made it, or begin a new run in another folder",
             ) from error
         settings = Settings.model_validate(before.model_dump() | changes)
-        inputs = [open_input(request, settings.working_voxel_size) for request in requests]
-        if identities([opened.describe() for opened in inputs]) != known:
-            raise VolumeError(
-                inputs[0].request.source,
-                f"is not the volume that {path} was made from",
-                "put that one back in its place",
-            )
+        inputs = open_again(recorded, settings.working_voxel_size, path)
         run = cls(folder, settings, inputs, device, listen, executor)
         earlier = run.earlier_map(like, settings.clusters) if like else None
         if settings != before:
@@ -244,16 +237,6 @@ class RunState:
         ]
 
 
-def identities(inputs: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """What tells the inputs in a record from others."""
-    return [[i["identity"], i["mask_identity"], i["working"]] for i in inputs]
-
-
 def _trains_alike(before: Mapping[str, Any], settings: Settings) -> bool:
     after = settings.model_dump(mode="json")
     return all(before.get(name) == after[name] for name in ("model", "anchors", "seed"))
-
-
-def _as_given(given: dict[str, Any]) -> dict[str, Any]:
-    size = given["voxel_size"]
-    return given | {"voxel_size": None if size is None else tuple(size)}

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,12 +21,13 @@ from page_person import CHROMIUM, FLAGS
 from starlette.testclient import TestClient
 
 from vemosaic.blocks.events import ignore
-from vemosaic.errors import SettingsError
+from vemosaic.errors import SettingsError, VemosaicError
 from vemosaic.explorer import neuroglancer
 from vemosaic.explorer.open_stores import OpenStores
 from vemosaic.explorer.product import default_place
 from vemosaic.explorer.server import create_app
 from vemosaic.explorer.session import Session
+from vemosaic.inputs import Input, open_input
 from vemosaic.volumes.export import export_v04
 from vemosaic.volumes.labels import open_labels
 
@@ -266,6 +267,8 @@ def made_of(session: Session, place: Path, **given: Any) -> Session:
     record = json.loads((session.run.path / "run.json").read_text())
     record["inputs"][0]["source"] = str(place)
     record["inputs"][0]["given"] |= {"voxel_size": None, **given}
+    with suppress(VemosaicError):  # what cannot be read is none
+        record["inputs"][0] = open_input(Input.recorded(record["inputs"][0]), 16.0).describe()
     (session.run.path / "run.json").write_text(json.dumps(record))
     return Session(session.run.path)
 

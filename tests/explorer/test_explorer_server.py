@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from explorer_runs import TOKEN, act, wait, wait_until_complete
 from starlette.testclient import TestClient
 
@@ -151,12 +152,12 @@ def test_a_voxel_tells_its_cluster_and_its_dots(client: TestClient, session: Ses
     assert client.get("/api/voxel", params={"z": 0, "y": 0}).status_code == 422
 
 
-def test_acts_are_shown_at_once_and_undone(client: TestClient) -> None:
+def test_acts_are_shown_at_once_and_undone(client: TestClient, session: Session) -> None:
     start = plane(client, "labels")
     first = act(client, "merge", classes=[1], into=2, page="p")
     assert (first["number"], first["state"]["undo"]) == (1, "merge cluster 1 into cluster 2")
     assert np.array_equal(plane(client, "labels"), np.where(start == 1, 2, start))
-    assert act(client, "add_class", name="nucleus")["class"] == 5
+    assert act(client, "add_class", name="nucleus")["class"] == session.run.default_k + 1
     act(client, "undo")
     undone = act(client, "undo")["state"]
     assert undone["redo"] == "merge cluster 1 into cluster 2"
@@ -298,12 +299,13 @@ def test_two_servers_on_one_run_see_each_others_edits(client: TestClient, sessio
         act(second, "add_class", name="theirs")
         assert [c["name"] for c in client.get("/api/state").json()["classes"]][-1] == "theirs"
         act(client, "undo")
-        assert len(second.get("/api/state").json()["classes"]) == len(client.get("/api/state").json()["classes"]) == 4
+        seen = [each.get("/api/state").json()["classes"] for each in (client, second)]
+        assert len(seen[0]) == len(seen[1]) == session.run.default_k
 
 
 def test_a_new_server_goes_on_where_the_last_one_was(client: TestClient, session: Session) -> None:
     paint(client)
-    act(client, "merge", classes=[3], into=4)
+    act(client, "merge", classes=[session.run.default_k - 1], into=session.run.default_k)
     act(client, "classify")
     wait_until_complete(client)
     before = client.get("/api/state").json()
@@ -334,8 +336,23 @@ def test_a_run_whose_raw_volume_is_gone_can_still_be_looked_at(explored: Path) -
     (explored / "run.json").write_text(json.dumps(record))
     app = create_app(Session(explored), TOKEN, background=False)
     client = TestClient(app, base_url="http://localhost", headers={"Authorization": f"token {TOKEN}"})
-    assert not client.get("/api/state").json()["run"]["has_raw"]
+    reason = client.get("/api/state").json()["run"]["no_raw"]
+    assert reason.startswith(f"{explored / 'gone.tif'}: ")
     assert plane(client, "labels").any()
     answer = client.get("/api/slice/raw", params={"axis": 0, "index": 0})
     assert answer.status_code == 500
-    assert answer.json()["problem"].endswith("the raw volume is no longer there")
+    assert "gone.tif" in answer.json()["problem"]
+
+
+def test_a_map_is_never_shown_over_another_volume(explored: Path) -> None:
+    record = json.loads((explored / "run.json").read_text())
+    other = explored / "other.tif"
+    tifffile.imwrite(other, tifffile.imread(record["inputs"][0]["source"])[::-1])
+    record["inputs"][0]["source"] = str(other)
+    (explored / "run.json").write_text(json.dumps(record))
+    app = create_app(Session(explored), TOKEN, background=False)
+    client = TestClient(app, base_url="http://localhost", headers={"Authorization": f"token {TOKEN}"})
+    reason = client.get("/api/state").json()["run"]["no_raw"]
+    assert reason == f"{other}: is not the volume that {explored} was made from; put that one back in its place"
+    assert client.get("/api/slice/raw", params={"axis": 0, "index": 0}).status_code == 500
+    assert plane(client, "labels").any()

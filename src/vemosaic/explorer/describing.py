@@ -60,7 +60,7 @@ def about_run(run: OpenedRun) -> dict[str, Any]:
         "ks": list(run.ks),
         "default_k": run.default_k,
         "reference": run.reference_names,
-        "has_raw": run.raw is not None,
+        "no_raw": run.no_raw,
     }
 
 

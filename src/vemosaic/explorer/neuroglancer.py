@@ -126,7 +126,7 @@ def _raw_layer(session: Session, stores: OpenStores, server: str) -> tuple[dict[
         source = f"{server}{stores.open('grey', grey.layer.path)}|zarr3:"
         note = "the raw volume is shown as 8-bit grey, as on the page"
     elif session.run.raw is None:
-        return None, "the raw volume is not shown, as it is no longer there"
+        return None, f"the raw volume is not shown: {session.run.no_raw}"
     else:
         return None, "the raw volume is not shown, as its 8-bit copy has not been made yet: ask for a link again later"
     controls = {"normalized": {"range": [low, high]}}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vemosaic.errors import VemosaicError
 from vemosaic.evaluation import Reference
 from vemosaic.explorer.state import Facts
-from vemosaic.inputs import Input, OpenedInput, ReferenceInput, open_input
+from vemosaic.inputs import OpenedInput, ReferenceInput, open_again
 from vemosaic.run_folder import RunFolder
 from vemosaic.volumes.labels import LabelImage, open_labels
 from vemosaic.volumes.pyramid import Level, levels
@@ -111,23 +111,28 @@ class OpenedRun:
         Raises
         ------
         VolumeError
-            If it is no longer there, or can no longer be read.
+            If it is no longer there, can no longer be read, or is another one now.
         """
-        about = self.folder.record["inputs"][0]
-        given = dict(about["given"])
-        if given["voxel_size"] is not None:
-            given["voxel_size"] = tuple(given["voxel_size"])
-        settings = self.folder.record["settings"]
+        record = self.folder.record
         with warnings.catch_warnings(action="ignore"):
-            return open_input(Input(about["source"], **given), settings["working_voxel_size"])
+            return open_again(record["inputs"][:1], record["settings"]["working_voxel_size"], self.path)[0]
 
     @cached_property
-    def raw(self) -> Volume | None:
-        """The raw volume on the lattice of the map; ``None`` where it is no longer there."""
+    def _raw(self) -> Volume | str:
         try:
             return self.input.working
-        except VemosaicError:
-            return None
+        except VemosaicError as error:
+            return str(error)
+
+    @property
+    def raw(self) -> Volume | None:
+        """The raw volume on the lattice of the map; ``None`` where it is no longer there, or another one now."""
+        return None if isinstance(self._raw, str) else self._raw
+
+    @property
+    def no_raw(self) -> str | None:
+        """Why the raw volume cannot be shown; ``None`` where it can."""
+        return self._raw if isinstance(self._raw, str) else None
 
     @property
     def reference_names(self) -> list[str]:

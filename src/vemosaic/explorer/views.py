@@ -14,7 +14,7 @@ import numpy.typing as npt
 from vemosaic.blocks.events import Listener
 from vemosaic.blocks.files import write_atomically
 from vemosaic.blocks.grid import Unit
-from vemosaic.errors import SettingsError, VemosaicError, VolumeError
+from vemosaic.errors import SettingsError, VemosaicError
 from vemosaic.explorer.layers import Bytes, Layer, mean_downsample
 from vemosaic.explorer.opened import OpenedRun
 from vemosaic.volumes.volume import Slices, Volume
@@ -124,10 +124,7 @@ class Grey:
             return low, high
 
     def _raw(self) -> Volume:
-        if self.run.raw is None:
-            source = self.run.folder.record["inputs"][0]["source"]
-            raise VolumeError(source, "the raw volume is no longer there", "put it back in its place")
-        return self.run.raw
+        return self.run.input.working
 
     def write(self, listen: Listener) -> None:
         """Copy the volume; an interrupted copy goes on.
