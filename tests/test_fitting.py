@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numeric_core import PLAIN, blobs, realistic_model, volume_of
 from small_runs import hold_a_small_vote
 from vemosaic.blocks.events import Event, StageEnded, StageStarted, UnitDone
-from vemosaic.clustering import Neighbours, Streamable, agreement, assign
+from vemosaic.clustering import Neighbours, Streamable, agreed, agreement, assign
 from vemosaic.diffusion import CONTRAST, Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample, describe_sample
@@ -74,10 +74,10 @@ def tried(
     diffusion = Diffusion(2, CONTRAST * measure_intensity(volume).spread, False)
     smooth = Embedder(embedder.model, PLAIN, smoothing=1.0, diffusion=diffusion)
     tries = list(describe_sample(smooth, volume, seeds, words=6, dimensions=3, detail=1.0))
-    labels = [
-        assign(torch.from_numpy(sample.embedding), fit_clusters(sample, KS, seed))
-        for seed, (_, sample) in zip(seeds, tries, strict=True)
-    ]
+    samples = [sample for _, sample in tries]
+    alone = [fit_clusters(sample, KS, seed) for seed, sample in zip(seeds, samples, strict=True)]
+    together = agreed(alone, [sample.embedding for sample in samples])  # type: ignore[arg-type]
+    labels = [assign(torch.from_numpy(s.embedding), found) for s, found in zip(samples, together, strict=True)]
     alike = [agreement([found[i].numpy() for found in labels]) for i in range(len(KS))]
     return tries, np.array(alike)
 

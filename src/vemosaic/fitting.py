@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vemosaic.blocks.events import Listener, StageEnded, StageStarted, UnitDone, ignore
-from vemosaic.clustering import CLUSTERERS, STREAMED, Clustering, Streamable, agreement, assign
+from vemosaic.clustering import CLUSTERERS, STREAMED, Clustering, Streamable, agreed, agreement, assign
 from vemosaic.diffusion import Diffusion
 from vemosaic.embedding import Embedder
 from vemosaic.embedding_sample import EmbeddingSample, describe_sample
@@ -52,8 +52,9 @@ def fit_typical(
 ) -> Fitted:
     """Find words and clusters several times, and keep the vocabulary whose clusters agree best with the others'.
 
-    Words and clusters depend on where k-means begins. Most beginnings lead to much the same map, a few to a worse one:
-    what agrees best with the others (`vemosaic.clustering.agreement`, mean over all k) is none of those.
+    Words and clusters depend on where k-means begins. Most beginnings lead to much the same map, a few to a worse one.
+    So the trees of a consensus vote on each other (`vemosaic.clustering.agreed`); and what agrees best with the others
+    (`vemosaic.clustering.agreement`, mean over all k) is none of the worse ones.
 
     Parameters
     ----------
@@ -89,21 +90,32 @@ def fit_typical(
         listen=listen,
     )
     fit = begin_clusters if settings.fit == "stream" else fit_clusters
-    trials, labels = [], []
+    trials = []
     for number, (found, sample) in enumerate(described):
         if number == 0:  # only now the sample has been read
             listen(StageStarted("fit", len(seeds), unit_name="trial"))
         clusterings = fit(sample, settings.clusters, seeds[number], settings.clusterer)
         sample = replace(sample, contacts=None)  # which have told what they can
         trials.append(Fitted(found, sample, clusterings, {}))
-        labels.append([each.cpu().numpy() for each in assign(torch.from_numpy(sample.embedding), clusterings)])
         listen(UnitDone("fit", 1))
     listen(StageEnded("fit"))
     if len(trials) == 1:
         return trials[0]
-    alike = np.array([agreement(each) for each in zip(*labels, strict=True)])  # (k, trial)
+    if settings.clusterer == "consensus":
+        trials = _agreed(trials)
+    labels = [assign(torch.from_numpy(trial.sample.embedding), trial.clusterings) for trial in trials]
+    alike = np.array([agreement([each.numpy() for each in found]) for found in zip(*labels, strict=True)])  # (k, trial)
     best = int(alike.mean(0).argmax())
     return replace(trials[best], agreement=dict(zip(settings.clusters, alike[:, best].tolist(), strict=True)))
+
+
+def _agreed(trials: Sequence[Fitted]) -> list[Fitted]:
+    """Let the trees of all trials vote on each other."""
+    found = agreed([trial.clusterings for trial in trials], [trial.sample.embedding for trial in trials])
+    return [
+        replace(trial, clusterings=_numbered(clusterings, trial.sample))
+        for trial, clusterings in zip(trials, found, strict=True)
+    ]
 
 
 def diffusion_of(embedder: Embedder, volume: Volume, settings: Settings) -> Diffusion | None:
@@ -130,8 +142,7 @@ def fit_clusters(
     clusterer
         One of `vemosaic.clustering.CLUSTERERS`.
     """
-    found = CLUSTERERS[clusterer](sample.embedding, ks, seed, sample.contacts)
-    return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]
+    return _numbered(CLUSTERERS[clusterer](sample.embedding, ks, seed, sample.contacts), sample)
 
 
 def begin_clusters(
@@ -141,5 +152,9 @@ def begin_clusters(
 
     The parameters are those of `fit_clusters`; `clusterer` is one of `vemosaic.clustering.STREAMED`.
     """
-    found = STREAMED[clusterer](sample.embedding, ks, seed, sample.contacts)
+    return _numbered(STREAMED[clusterer](sample.embedding, ks, seed, sample.contacts), sample)
+
+
+def _numbered(found: Sequence[Any], sample: EmbeddingSample) -> list[Any]:
+    """Number clusters from dark to bright."""
     return [clusters.ordered_by(sample.embedding, sample.intensity) for clusters in found]

@@ -5,6 +5,7 @@ import json
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,6 +24,7 @@ from vemosaic.clustering import (
     check_clusterer,
     clustering_from_json,
 )
+from vemosaic.clustering.tree import Tree
 from vemosaic.errors import SettingsError, VemosaicError
 from vemosaic.settings import Settings
 
@@ -38,7 +40,8 @@ def clustering_of(family: type[Clustering], k: int, channels: int, seed: int) ->
     if family is Consensus:
         fine = (rng.uniform(-1, 1, (3 * k, channels)) / channels).astype(np.float32)
         numbers = rng.permutation(np.arange(3 * k) % k + 1).astype(np.uint8)
-        return Consensus.of(fine, rng.uniform(1, 9, 3 * k), numbers, np.sort(rng.uniform(0, 1, 3 * k - 1))[::-1].copy())
+        tree = Tree(rng.integers(0, 3 * k, (3 * k - 1, 2)), np.sort(rng.uniform(0, 1, 3 * k - 1)))
+        return Consensus.of(fine, rng.uniform(1, 9, 3 * k), numbers, tree)
     if family is not Mixture:
         return family(centres)  # type: ignore[call-arg]
     whitening = np.triu(rng.normal(size=(k, channels, channels)), 1)
@@ -51,16 +54,24 @@ def embedding_of(count: int, channels: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(points.astype(np.float32))
 
 
+def arrays_of(clustering: Clustering) -> dict[str, npt.NDArray[np.generic]]:
+    """All that a clustering holds, its tree's, too."""
+    held = dict(vars(clustering))
+    tree = held.pop("tree", None)
+    return held | (vars(tree) if tree else {})
+
+
 @settings(max_examples=30, deadline=None)
 @given(*SHAPES)
 def test_json_brings_the_same_clustering_back(family: type[Clustering], k: int, channels: int, seed: int) -> None:
     clustering = clustering_of(family, k, channels, seed)
     again = clustering_from_json(json.loads(json.dumps(clustering.to_json(), allow_nan=False)))
     assert type(again) is family
-    assert vars(again).keys() == vars(clustering).keys()
-    for name, array in vars(clustering).items():
-        np.testing.assert_array_equal(getattr(again, name), array)
-        assert getattr(again, name).dtype == array.dtype
+    before, after = arrays_of(clustering), arrays_of(again)
+    assert after.keys() == before.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+        assert after[name].dtype == array.dtype
 
 
 def test_centres_of_earlier_runs_are_those_of_k_means() -> None:

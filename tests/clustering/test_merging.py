@@ -16,6 +16,7 @@ from vemosaic.clustering import (
     Clusters,
     Consensus,
     Statistics,
+    agreed,
     assign,
     clustering_from_json,
     fit_consensus,
@@ -23,7 +24,8 @@ from vemosaic.clustering import (
     statistics_of,
     updated,
 )
-from vemosaic.clustering.merging import co_association
+from vemosaic.clustering.merging import COARSE, co_association
+from vemosaic.clustering.tree import grow_tree
 from vemosaic.errors import VemosaicError
 
 Floats = npt.NDArray[np.float32]
@@ -96,9 +98,23 @@ def test_json_brings_the_same_clusters_back() -> None:
     assert data["family"] == "consensus"
     again = clustering_from_json(data)
     assert type(again) is Consensus
-    for name, array in vars(clusters).items():
-        np.testing.assert_array_equal(getattr(again, name), array)
-        assert getattr(again, name).dtype == array.dtype
+    for name in ("fine", "numbers", "centres"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(clusters, name))
+        assert getattr(again, name).dtype == getattr(clusters, name).dtype
+
+
+def test_json_brings_the_tree_back_and_knows_those_without() -> None:
+    points, _ = organelles(2000)
+    clusters = fit_consensus(points, [4])[0]
+    data = json.loads(json.dumps(clusters.to_json()))
+    again = Consensus.from_json(data)
+    np.testing.assert_array_equal(again.tree.unions, clusters.tree.unions)
+    np.testing.assert_array_equal(again.tree.heights, clusters.tree.heights)
+    np.testing.assert_array_equal(again.tree.cut(7), clusters.tree.cut(7))
+    del data["unions"]  # as a version that did not keep them wrote it
+    before = Consensus.from_json(data)
+    assert before.tree.unions.shape == (0, 2)
+    np.testing.assert_array_equal(before.levels, clusters.levels)
 
 
 def test_numbers_go_from_dark_to_bright() -> None:
@@ -203,8 +219,54 @@ def test_an_organelle_stays_whole_whatever_k(tree: tuple[Floats, npt.NDArray[np.
 def test_the_same_seed_gives_the_same_bits_and_k_does_not_change_the_tree() -> None:
     points, _ = organelles(4000)
     first, again = fit_consensus(points, [4, 9], seed=2), fit_consensus(points, [9], seed=2)
-    for name, array in vars(first[1]).items():
-        np.testing.assert_array_equal(getattr(again[0], name), array)
+    assert again[0].to_json() == first[1].to_json()
+
+
+def test_trees_vote_on_each_other() -> None:
+    """Against votes that are counted voxel by voxel."""
+    rng = np.random.default_rng(4)
+    kind = rng.integers(0, 6, 400)
+    samples = [(rng.normal(size=(6, 3))[kind] + rng.normal(0, 0.4, (400, 3))).astype(np.float32) for _ in range(3)]
+    fitted = [fit_consensus(sample, (3, 5), seed=seed) for seed, sample in enumerate(samples)]
+    nearest = [
+        assign(torch.from_numpy(sample), [Clusters(found[0].fine)])[0].numpy().astype(int) - 1
+        for sample, found in zip(samples, fitted, strict=True)
+    ]
+    labels = [found[0].tree.cut(k)[near] for found, near in zip(fitted, nearest, strict=True) for k in COARSE]
+    for found, near, again in zip(fitted, nearest, agreed(fitted, samples), strict=True):
+        count = len(found[0].fine)
+        votes = np.zeros((count, count))
+        for a, b in itertools.product(range(count), repeat=2):
+            pairs = [np.mean(each[near == a][:, None] == each[near == b]) for each in labels]
+            votes[a, b] = np.mean(pairs)
+        tree = grow_tree(votes, sizes=np.bincount(near, minlength=count).astype(float))
+        np.testing.assert_allclose(again[0].tree.heights, tree.heights, atol=1e-9)
+        for k, clusters in zip((3, 5), again, strict=True):
+            np.testing.assert_array_equal(clusters.fine, found[0].fine)
+            np.testing.assert_array_equal(clusters.numbers, clusters.tree.cut(k))
+            assert same_partition(clusters.numbers, tree.cut(k))
+
+
+def test_what_one_description_does_by_luck_is_outvoted() -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(0, 16, 4000)
+    large, small = kind // 4, kind % 4
+    samples = [
+        (10 * far + near + rng.normal(0, 0.1, 4000))[:, None].astype(np.float32)
+        for far, near in ((large, small), (small, large), (small, large))
+    ]
+    fitted = [fit_consensus(sample, (4,)) for sample in samples]
+    before, after = (
+        assign(torch.from_numpy(samples[0]), found)[0].numpy() for found in (fitted[0], agreed(fitted, samples)[0])
+    )
+    assert same_partition(before, large)
+    assert same_partition(after, small)
+
+
+def same_partition(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> bool:
+    """Whether two labellings differ in numbers only."""
+    pairs = set(zip(a.tolist(), b.tolist(), strict=True))
+    return len(pairs) == len(set(a.tolist())) == len(set(b.tolist()))
 
 
 def test_few_different_voxels_become_as_many_clusters() -> None:

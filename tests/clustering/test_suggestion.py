@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
 from vemosaic.clustering import Consensus, clustering_from_json, fit_consensus, fit_kmeans, lifetimes, suggested_k
+from vemosaic.clustering.tree import Tree
 
 
 def blobs(count: int, each: int = 400, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -20,7 +21,8 @@ def blobs(count: int, each: int = 400, seed: int = 0) -> npt.NDArray[np.float32]
 
 def of_levels(k: int, *levels: float) -> Consensus:
     numbers = np.arange(1, k + 1, dtype=np.uint8)
-    return Consensus(np.eye(k, dtype=np.float32), numbers, np.eye(k, dtype=np.float32), np.array(levels))
+    tree = Tree(np.empty((0, 2), np.int64), np.array(levels)[::-1])
+    return Consensus(np.eye(k, dtype=np.float32), numbers, np.eye(k, dtype=np.float32), tree)
 
 
 def test_a_lifetime_is_the_share_of_thresholds_that_leave_so_many_clusters() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 
-from vemosaic.clustering.tree import EDGES, TRUST, WAYS, grow_tree
+from vemosaic.clustering.tree import EDGES, HALVED, SMALL, TRUST, WAYS, grow_tree
 
 Matrix = npt.NDArray[np.float64]
 
@@ -26,7 +27,9 @@ def drawn(count: int, seed: int) -> tuple[Matrix, Matrix, Matrix]:
     return votes, counts, counts * means
 
 
-def cost(one: list[int], other: list[int], votes: Matrix, counts: Matrix, sums: Matrix, mean: float) -> float:
+def cost(
+    one: list[int], other: list[int], votes: Matrix, counts: Matrix, sums: Matrix, mean: float, sizes: list[int]
+) -> float:
     """What it costs to unite two sets of clusters, anew from their parts."""
 
     def conductance(pairs: list[tuple[int, int]]) -> float:
@@ -39,24 +42,27 @@ def cost(one: list[int], other: list[int], votes: Matrix, counts: Matrix, sums: 
     across = sum(sums[pair] for pair in between)
     out = [sum(sums[i, j] for i in part for j in range(len(sums)) if j not in part) for part in (one, other)]
     share = across / (max(out) + TRUST * mean)
-    return float(apart + EDGES / mean * (max(within) - conductance(between)) - WAYS * share)
+    least = min(sum(sizes[i] for i in part) for part in (one, other)) / sum(sizes)
+    small = math.log2(SMALL / least) if least < SMALL else 0
+    return float(apart + EDGES / mean * (max(within) - conductance(between)) - WAYS * share - HALVED * small)
 
 
-@given(st.integers(2, 9), st.integers(0, 2**16))
-def test_the_cheapest_union_is_made_first(count: int, seed: int) -> None:
+@given(st.integers(2, 9), st.integers(0, 2**16), st.integers(1, 1000))
+def test_the_cheapest_union_is_made_first(count: int, seed: int, largest: int) -> None:
     votes, counts, sums = drawn(count, seed)
+    sizes = np.random.default_rng(seed).integers(1, largest, count, endpoint=True)
     apart = ~np.eye(count, dtype=bool)
     if not counts[apart].any():
         return
     mean = sums[apart].sum() / counts[apart].sum()
     parts = [[i] for i in range(count)]
     highest = -np.inf
-    tree = grow_tree(votes, counts, sums)
+    tree = grow_tree(votes, counts, sums, sizes)
     for height, k in zip(tree.heights, range(count, 1, -1), strict=True):
         numbers = tree.cut(k)
         assert {frozenset(np.flatnonzero(numbers == n)) for n in range(1, k + 1)} == set(map(frozenset, parts))
         costs = {
-            (i, j): cost(parts[i], parts[j], votes, counts, sums, mean)
+            (i, j): cost(parts[i], parts[j], votes, counts, sums, mean, sizes.tolist())
             for i, j in itertools.combinations(range(len(parts)), 2)
         }
         i, j = min(costs, key=lambda pair: costs[pair])
@@ -111,3 +117,11 @@ def test_what_was_never_seen_to_touch_is_told_by_votes() -> None:
     seen[0, 1] = seen[1, 0] = 1
     before, after = grow_tree(votes, counts, sums), grow_tree(votes, seen, total)
     np.testing.assert_allclose(after.heights, before.heights, atol=EDGES / TRUST)
+
+
+def test_a_small_cluster_is_not_left_over() -> None:
+    """It has few ways out: by them the two large ones would be united first."""
+    votes = np.array([[1, 0.4, 0.9], [0.4, 1, 0.4], [0.9, 0.4, 1]])
+    counts = np.array([[9000.0, 900, 10], [900, 9000, 10], [10, 10, 50]])
+    assert grow_tree(votes, counts, counts * 0.5).cut(2).tolist() == [1, 1, 2]
+    assert grow_tree(votes, counts, counts * 0.5, np.array([10000.0, 9000, 1])).cut(2).tolist() == [1, 2, 1]

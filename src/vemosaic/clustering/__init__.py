@@ -17,7 +17,7 @@ from vemosaic.clustering.confidence import confidence
 from vemosaic.clustering.contacts import Contacts, Neighbours
 from vemosaic.clustering.hyperbolic import HyperbolicClusters, fit_hyperbolic
 from vemosaic.clustering.kmeans import Clusters, fit_kmeans, fit_lloyd, inertia
-from vemosaic.clustering.merging import Consensus, fit_consensus
+from vemosaic.clustering.merging import Consensus, agreed, fit_consensus
 from vemosaic.clustering.mixture import Mixture, fit_mixture
 from vemosaic.clustering.pymc_mixture import check_pymc, fit_pymc_mixture
 from vemosaic.clustering.statistics import Statistics, Streamable, identity_of, statistics_of, updated
@@ -38,6 +38,7 @@ __all__ = [
     "Streamable",
     "Suggestion",
     "Words",
+    "agreed",
     "agreement",
     "assign",
     "check_clusterer",

@@ -3,7 +3,8 @@
 K-means with few clusters tells apart what differs most, but which of it depends on k and on the seed; with many
 clusters it cuts what belongs together, an organelle's core from its rim. The consensus of many coarse clusterings keeps
 what most of them agree on. It is one tree for all k: with one cluster more, one cluster is divided and no other voxel
-changes sides. Where it is known which of them touch, it counts as well whether the image has an edge between them. No
+changes sides. Where it is known which of them touch, it counts as well whether the image has an edge between them.
+Where the same voxels were described several times, the trees that each description led to vote once more (`agreed`). No
 annotation takes part.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +24,7 @@ from vemosaic.clustering.clusters import assign
 from vemosaic.clustering.contacts import Contacts
 from vemosaic.clustering.kmeans import Clusters, check_sample, fit_kmeans
 from vemosaic.clustering.statistics import Streamable
-from vemosaic.clustering.tree import grow_tree
+from vemosaic.clustering.tree import Tree, grow_tree
 
 FINE = 255
 """Fine clusters: the smaller they are, the better their union can follow an organelle's border."""
@@ -54,16 +55,22 @@ class Consensus(Streamable):
         Number of the cluster that each fine one belongs to, 1 to k, ``(F,)``, uint8.
     centres
         Mean of each cluster, ``(k, C)``, float32.
-    levels
-        Of the tree that was cut: the height, what a union costs, at which 2 clusters become 1, then 3 become 2, and so
-        on, falling, ``(F - 1,)``, float64; empty where it is not known. See
-        `vemosaic.clustering.suggestion`.
+    tree
+        The one that was cut; without unions where it is not known.
     """
 
     fine: npt.NDArray[np.float32]
     numbers: npt.NDArray[np.uint8]
     centres: npt.NDArray[np.float32]
-    levels: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    tree: Tree = field(default_factory=Tree.unknown)
+
+    @property
+    def levels(self) -> npt.NDArray[np.float64]:
+        """The height of the tree, what a union costs, at which 2 clusters become 1, then 3 become 2, and so on.
+
+        Falling, ``(F - 1,)``, float64; empty where it is not known. See `vemosaic.clustering.suggestion`.
+        """
+        return self.tree.heights[::-1]
 
     @classmethod
     def assign_all(cls, embedding: Tensor, clusterings: Sequence[Self]) -> list[Tensor]:
@@ -89,7 +96,7 @@ class Consensus(Streamable):
         after = Clusters.updated_all(before, moments)
         weights = np.split(np.maximum(moments[:, 0], TINY), np.cumsum([fine.k for fine in before])[:-1])
         moved = {b.centres.tobytes(): (a.centres, w) for b, a, w in zip(before, after, weights, strict=True)}
-        return [cls.of(*moved[c.fine.tobytes()], c.numbers, c.levels) for c in clusterings]
+        return [cls.of(*moved[c.fine.tobytes()], c.numbers, c.tree) for c in clusterings]
 
     @classmethod
     def of(
@@ -97,30 +104,34 @@ class Consensus(Streamable):
         fine: npt.NDArray[np.float32],
         weights: npt.NDArray[np.float64],
         numbers: npt.NDArray[np.uint8],
-        levels: npt.NDArray[np.float64],
+        tree: Tree,
     ) -> Self:
         """Unite fine clusters ``(F, C)`` with the same number, from 1; each has its weight ``(F,)``."""
         member = weights[:, None] * (numbers[:, None] == np.arange(1, numbers.max() + 1))  # (F, k)
         member /= member.sum(0)
-        return cls(fine, numbers, (member.T @ fine).astype(np.float32), levels)
+        return cls(fine, numbers, (member.T @ fine).astype(np.float32), tree)
 
     def renumbered(self, order: npt.NDArray[np.int64]) -> Self:
         """Put the clusters into another order; the fine ones stay as they are."""
         places = np.argsort(order).astype(np.uint8)
-        return type(self)(self.fine, places[self.numbers - 1] + np.uint8(1), self.centres[order], self.levels)
+        return replace(self, numbers=places[self.numbers - 1] + np.uint8(1), centres=self.centres[order])
 
     def to_json(self) -> Any:
-        """Return fine centres, numbers, centres and levels, named."""
-        return {"family": "consensus"} | {name: array.tolist() for name, array in vars(self).items()}
+        """Return fine centres, numbers, centres, levels and unions of the tree, named."""
+        arrays = {name: getattr(self, name) for name in ("fine", "numbers", "centres", "levels")}
+        return {"family": "consensus"} | {k: v.tolist() for k, v in (arrays | {"unions": self.tree.unions}).items()}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Take up what `to_json` gave; that of a version without levels, too."""
+        """Take up what `to_json` gave; that of a version without levels or unions, too."""
         return cls(
             np.array(data["fine"], np.float32),
             np.array(data["numbers"], np.uint8),
             np.array(data["centres"], np.float32),
-            np.array(data.get("levels", []), np.float64),
+            Tree(
+                np.array(data.get("unions", []), np.int64).reshape(-1, 2),
+                np.array(data.get("levels", []), np.float64)[::-1],
+            ),
         )
 
 
@@ -171,9 +182,55 @@ def fit_consensus(
     if kept.sum() < max(ks):  # of hardly more different voxels than clusters
         kept[:] = True
     centres, weights = fine.centres[kept], np.maximum(sizes[kept], 1).astype(np.float64)
-    touching = contacts.between(Clusters(centres)) if contacts is not None else ()
-    tree = grow_tree(co_association(centres, weights, seed), *touching)
-    return [Consensus.of(centres, weights, tree.cut(k), levels=tree.heights[::-1].copy()) for k in ks]
+    counts, sums = contacts.between(Clusters(centres)) if contacts is not None else (None, None)
+    tree = grow_tree(co_association(centres, weights, seed), counts, sums)
+    return [Consensus.of(centres, weights, tree.cut(k), tree) for k in ks]
+
+
+def agreed(fitted: Sequence[Sequence[Consensus]], samples: Sequence[npt.NDArray[np.float32]]) -> list[list[Consensus]]:
+    r"""Let the trees of several descriptions of the same voxels vote, and grow each anew from all their votes.
+
+    What one description tells apart or unites by luck, the others do not. Two fine clusters a, b of one description
+    belong together as far as their voxels lie in the same clusters of the trees t, each cut at `COARSE` k:
+
+    .. math:: A_{ab} = \frac{1}{T K} \sum_{t, k} \sum_c p(c \mid a) \, p(c \mid b),
+
+    with :math:`p(c \mid a)` the share of the voxels of a in cluster c. Average linkage on :math:`1 - A`, in which
+    crumbs are united sooner (`vemosaic.clustering.tree.grow_tree`), makes the new tree: evidence accumulation (Fred and
+    Jain 2005) of consensuses.
+
+    Parameters
+    ----------
+    fitted
+        Of each description: clusterings of one tree, for each k.
+    samples
+        Each description of the same voxels in the same order, ``(N, C)``.
+
+    Returns
+    -------
+    list of list of Consensus
+        In the same order, with the same fine centres.
+    """
+    nearest = [
+        assign(torch.from_numpy(sample), [Clusters(found[0].fine)])[0].numpy().astype(np.intp) - 1
+        for found, sample in zip(fitted, samples, strict=True)
+    ]
+    trees = [found[0].tree for found in fitted]
+    counts = [len(found[0].fine) for found in fitted]
+    again = []
+    for found, mine, count in zip(fitted, nearest, counts, strict=True):
+        votes = np.zeros((count, count))
+        for tree, other, others in zip(trees, nearest, counts, strict=True):
+            shared = np.bincount(mine * others + other, minlength=count * others).reshape(count, others)
+            for k in COARSE:
+                numbers = tree.cut(min(k, others))
+                voxels = shared @ (numbers[:, None] == np.arange(1, numbers.max() + 1))  # (count, k)
+                shares = voxels / np.maximum(voxels.sum(1, keepdims=True), 1)
+                votes += shares @ shares.T
+        weights = np.maximum(np.bincount(mine, minlength=count), 1).astype(np.float64)
+        tree = grow_tree(votes / (len(trees) * len(COARSE)), sizes=weights)
+        again.append([Consensus.of(c.fine, weights, tree.cut(c.k), tree) for c in found])
+    return again
 
 
 def co_association(

@@ -29,6 +29,12 @@ lies inside the clusters, as the mean conductance between clusters is large."""
 WAYS = 0.75
 """What it weighs beside the votes if all ways out of a cluster lead into another one."""
 
+SMALL = 0.02
+"""Share of all voxels below which a cluster is rather a piece of another one."""
+
+HALVED = 0.05
+"""By how much a union is cheaper each time that the smaller one of two small clusters is half as large."""
+
 TRUST = 20.0
 """Contacts by which the mean of all counts as if it had been seen between any two clusters: of a few it is luck."""
 
@@ -50,6 +56,11 @@ class Tree:
     unions: npt.NDArray[np.int64]
     heights: npt.NDArray[np.float64]
 
+    @classmethod
+    def unknown(cls) -> Tree:
+        """Return what stands for a tree that is not known."""
+        return cls(np.empty((0, 2), np.int64), np.empty(0))
+
     def cut(self, k: int) -> npt.NDArray[np.uint8]:
         """Number the clusters where k are left, ``(F,)``, 1 to k."""
         count = len(self.unions) + 1
@@ -59,20 +70,27 @@ class Tree:
         return (np.unique(owner, return_inverse=True)[1] + 1).astype(np.uint8)
 
 
-def grow_tree(votes: Matrix, counts: Matrix | None = None, sums: Matrix | None = None) -> Tree:
+def grow_tree(
+    votes: Matrix,
+    counts: Matrix | None = None,
+    sums: Matrix | None = None,
+    sizes: npt.NDArray[np.float64] | None = None,
+) -> Tree:
     r"""Unite clusters, the cheapest pair first, until one is left.
 
     A union of clusters I and J costs
 
     .. math::
         1 - A_{IJ} + \frac{w}{\bar g} \big( \max(g_{II}, g_{JJ}) - g_{IJ} \big)
-        - v \frac{s_{IJ}}{\max(\sum_{K \ne I} s_{IK}, \sum_{K \ne J} s_{JK})},
+        - v \frac{s_{IJ}}{\max(\sum_{K \ne I} s_{IK}, \sum_{K \ne J} s_{JK})}
+        - h \max\big(0, \log_2 \frac{\epsilon}{\min(p_I, p_J)}\big),
 
     where :math:`A_{IJ}` is the mean of the votes over all pairs of their parts, as in average linkage,
     :math:`g_{IJ}` the mean and :math:`s_{IJ}` the sum of the conductances of all neighbours of which one lies in I and
-    the other in J, :math:`\bar g` the mean over all that lie in different clusters to begin with, w `EDGES` and v
-    `WAYS`. That mean counts like `TRUST` neighbours in each :math:`g`, and so is all that is known of clusters that
-    never touch; as many lead out of each cluster to nowhere.
+    the other in J, :math:`\bar g` the mean over all that lie in different clusters to begin with, :math:`p_I` the share
+    of all voxels that lie in I, w `EDGES`, v `WAYS`, h `HALVED` and :math:`\epsilon` `SMALL`. :math:`\bar g` counts
+    like `TRUST` neighbours in each :math:`g`, and so is all that is known of clusters that never touch; as many lead
+    out of each cluster to nowhere.
 
     Parameters
     ----------
@@ -82,9 +100,12 @@ def grow_tree(votes: Matrix, counts: Matrix | None = None, sums: Matrix | None =
         Of the neighbours in each two clusters how many there are, and their conductances
         (`vemosaic.clustering.contacts.Contacts.between`), ``(F, F)``. Without, or where different clusters never
         touch: average linkage of the votes.
+    sizes
+        Voxels of each cluster, ``(F,)``; where None, h is 0.
     """
     none = np.zeros_like(votes)
-    state = _State(votes, none if counts is None else counts, none if sums is None else sums)
+    shares = np.ones(len(votes)) if sizes is None else sizes / sizes.sum()
+    state = _State(votes, none if counts is None else counts, none if sums is None else sums, shares)
     unions: list[tuple[int, int]] = []
     costs: list[float] = []
     while len(unions) < len(votes) - 1:
@@ -98,8 +119,8 @@ def grow_tree(votes: Matrix, counts: Matrix | None = None, sums: Matrix | None =
 class _State:
     """The clusters that are left, and what it would cost to unite any two."""
 
-    def __init__(self, votes: Matrix, counts: Matrix, sums: Matrix) -> None:
-        self.parts = np.ones(len(votes))
+    def __init__(self, votes: Matrix, counts: Matrix, sums: Matrix, shares: npt.NDArray[np.float64]) -> None:
+        self.parts, self.shares = np.ones(len(votes)), shares.copy()
         self.votes, self.counts, self.sums = votes.copy(), counts.copy(), sums.copy()
         apart = ~np.eye(len(votes), dtype=bool)
         touching = counts[apart].sum()
@@ -109,7 +130,9 @@ class _State:
 
     def _costs(self, number: int) -> Matrix:
         """What it costs to unite a cluster with any, ``(F,)``."""
+        smaller = np.minimum(self.shares, self.shares[number])
         costs: Matrix = 1 - self.votes[number] / (self.parts[number] * self.parts)
+        costs += HALVED * np.log2(np.minimum(smaller / SMALL, 1))
         if self.mean:
             within = self._shrunk(self.sums.diagonal(), self.counts.diagonal())
             between = self._shrunk(self.sums[number], self.counts[number])
@@ -129,6 +152,7 @@ class _State:
     def unite(self, first: int, second: int) -> None:
         """Let one cluster take in another; the costs of other pairs stay as they are."""
         self.parts[first] += self.parts[second]
+        self.shares[first] += self.shares[second]
         for matrix in (self.votes, self.counts, self.sums):
             own = matrix[first, first] + matrix[second, second] + matrix[first, second]
             matrix[first] += matrix[second]
