@@ -32,8 +32,8 @@ class Fitted:
     clusterings
         One for each k, each a `Clustering`, and a `Streamable` where the settings ask for a stream.
     agreement
-        For each k, the mean normalised mutual information with the clusters that the other vocabularies led to, 0 to 1;
-        empty where there was but one.
+        For each k, the mean normalised mutual information with the clusters that the other vocabularies led to, 0 to 1,
+        where trees vote on each other after they did; empty where there was but one.
     """
 
     embedder: Embedder

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import normalized_mutual_info_score
 
 from vemosaic.clustering import (
     Clustering,
@@ -24,7 +25,7 @@ from vemosaic.clustering import (
     statistics_of,
     updated,
 )
-from vemosaic.clustering.merging import COARSE, co_association
+from vemosaic.clustering.merging import BALLOTS, co_association, votes_of
 from vemosaic.clustering.tree import grow_tree
 from vemosaic.errors import VemosaicError
 
@@ -232,19 +233,24 @@ def test_trees_vote_on_each_other() -> None:
         assign(torch.from_numpy(sample), [Clusters(found[0].fine)])[0].numpy().astype(int) - 1
         for sample, found in zip(samples, fitted, strict=True)
     ]
-    labels = [found[0].tree.cut(k)[near] for found, near in zip(fitted, nearest, strict=True) for k in COARSE]
+    cuts = [min(k, len(found[0].fine)) for found in fitted for k in BALLOTS]
+    weights = list(BALLOTS.values()) * len(fitted)
+    of = [pair for pair in zip(fitted, nearest, strict=True) for _ in BALLOTS]
+    labels = [found[0].tree.cut(k)[near] for k, (found, near) in zip(cuts, of, strict=True)]
+    trees = [found[0].tree for found in fitted]
     for found, near, again in zip(fitted, nearest, agreed(fitted, samples), strict=True):
         count = len(found[0].fine)
         votes = np.zeros((count, count))
         for a, b in itertools.product(range(count), repeat=2):
             pairs = [np.mean(each[near == a][:, None] == each[near == b]) for each in labels]
-            votes[a, b] = np.mean(pairs)
-        tree = grow_tree(votes, sizes=np.bincount(near, minlength=count).astype(float))
-        np.testing.assert_allclose(again[0].tree.heights, tree.heights, atol=1e-9)
+            votes[a, b] = np.average(pairs, weights=weights)
+        given = votes_of(trees, nearest, near, count)
+        np.testing.assert_allclose(given, votes, atol=1e-12)
+        tree = grow_tree(given, sizes=np.bincount(near, minlength=count).astype(float))
+        np.testing.assert_array_equal(again[0].tree.unions, tree.unions)
         for k, clusters in zip((3, 5), again, strict=True):
             np.testing.assert_array_equal(clusters.fine, found[0].fine)
-            np.testing.assert_array_equal(clusters.numbers, clusters.tree.cut(k))
-            assert same_partition(clusters.numbers, tree.cut(k))
+            np.testing.assert_array_equal(clusters.numbers, tree.cut(k))
 
 
 def test_what_one_description_does_by_luck_is_outvoted() -> None:
@@ -261,6 +267,24 @@ def test_what_one_description_does_by_luck_is_outvoted() -> None:
     )
     assert same_partition(before, large)
     assert same_partition(after, small)
+
+
+def test_many_clusters_are_told_apart_as_well_as_by_one_description() -> None:
+    """More of them than any tree is cut into with a vote that counts."""
+    rng = np.random.default_rng(1)
+    kind = rng.integers(0, 30, 12_000)
+    places = 6 * rng.normal(size=(30, 6))
+    points = places[kind] + rng.normal(0, 1, (len(kind), 6))
+    turns = [np.linalg.qr(rng.normal(size=(6, 6)))[0] for _ in range(3)]
+    samples = [(points @ turn).astype(np.float32) for turn in turns]
+    fitted = [fit_consensus(sample, (16, 20, 30), seed=seed) for seed, sample in enumerate(samples)]
+    for found, sample, again in zip(fitted, samples, agreed(fitted, samples), strict=True):
+        for before, after in zip(found, again, strict=True):
+            alone, together = (
+                normalized_mutual_info_score(kind, assign(torch.from_numpy(sample), [each])[0].numpy())
+                for each in (before, after)
+            )
+            assert together > alone - 0.03
 
 
 def same_partition(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> bool:

@@ -33,6 +33,10 @@ COARSE = (4, 6, 8, 10)
 """Clusters of the clusterings that vote, in turn. Few see the large distinctions only, and keep an organelle whole;
 more see the rare ones, too."""
 
+BALLOTS = dict.fromkeys(COARSE, 1.0) | dict.fromkeys((16, 24, 36, 54, 81, 122), 0.001)
+"""Into how many clusters each tree is cut when trees vote, and what that vote weighs. The larger numbers hardly count
+beside the others, and tell apart what no tree divides before."""
+
 LEFT_OUT = (0, 1, 2)
 """Dimensions, the last ones, that a clustering that votes does not look at, in turn."""
 
@@ -191,13 +195,13 @@ def agreed(fitted: Sequence[Sequence[Consensus]], samples: Sequence[npt.NDArray[
     r"""Let the trees of several descriptions of the same voxels vote, and grow each anew from all their votes.
 
     What one description tells apart or unites by luck, the others do not. Two fine clusters a, b of one description
-    belong together as far as their voxels lie in the same clusters of the trees t, each cut at `COARSE` k:
+    belong together as far as their voxels lie in the same clusters of the T trees t, each cut at the k of `BALLOTS`:
 
-    .. math:: A_{ab} = \frac{1}{T K} \sum_{t, k} \sum_c p(c \mid a) \, p(c \mid b),
+    .. math:: A_{ab} = \frac{1}{T W} \sum_{t, k} w_k \sum_c p(c \mid a) \, p(c \mid b),
 
-    with :math:`p(c \mid a)` the share of the voxels of a in cluster c. Average linkage on :math:`1 - A`, in which
-    crumbs are united sooner (`vemosaic.clustering.tree.grow_tree`), makes the new tree: evidence accumulation (Fred and
-    Jain 2005) of consensuses.
+    with :math:`p(c \mid a)` the share of the voxels of a in cluster c, and W the sum of the weights w. Average linkage
+    on :math:`1 - A`, in which crumbs are united sooner (`vemosaic.clustering.tree.grow_tree`), makes the new tree:
+    evidence accumulation (Fred and Jain 2005) of consensuses.
 
     Parameters
     ----------
@@ -216,21 +220,42 @@ def agreed(fitted: Sequence[Sequence[Consensus]], samples: Sequence[npt.NDArray[
         for found, sample in zip(fitted, samples, strict=True)
     ]
     trees = [found[0].tree for found in fitted]
-    counts = [len(found[0].fine) for found in fitted]
     again = []
-    for found, mine, count in zip(fitted, nearest, counts, strict=True):
-        votes = np.zeros((count, count))
-        for tree, other, others in zip(trees, nearest, counts, strict=True):
-            shared = np.bincount(mine * others + other, minlength=count * others).reshape(count, others)
-            for k in COARSE:
-                numbers = tree.cut(min(k, others))
-                voxels = shared @ (numbers[:, None] == np.arange(1, numbers.max() + 1))  # (count, k)
-                shares = voxels / np.maximum(voxels.sum(1, keepdims=True), 1)
-                votes += shares @ shares.T
+    for found, mine in zip(fitted, nearest, strict=True):
+        count = len(found[0].fine)
         weights = np.maximum(np.bincount(mine, minlength=count), 1).astype(np.float64)
-        tree = grow_tree(votes / (len(trees) * len(COARSE)), sizes=weights)
+        tree = grow_tree(votes_of(trees, nearest, mine, count), sizes=weights)
         again.append([Consensus.of(c.fine, weights, tree.cut(c.k), tree) for c in found])
     return again
+
+
+def votes_of(
+    trees: Sequence[Tree],
+    nearest: Sequence[npt.NDArray[np.intp]],
+    mine: npt.NDArray[np.intp],
+    count: int,
+) -> npt.NDArray[np.float64]:
+    """Let trees vote which of the clusters of some voxels belong together, ``(count, count)``: the A of `agreed`.
+
+    Parameters
+    ----------
+    trees, nearest
+        Each with the fine cluster of every voxel, from 0, ``(N,)``.
+    mine
+        The cluster of every voxel that is voted on, from 0, ``(N,)``.
+    count
+        How many of these there are.
+    """
+    votes = np.zeros((count, count))
+    for tree, other in zip(trees, nearest, strict=True):
+        others = len(tree.unions) + 1
+        shared = np.bincount(mine * others + other, minlength=count * others).reshape(count, others)
+        for k, weight in BALLOTS.items():
+            numbers = tree.cut(min(k, others))
+            voxels = shared @ (numbers[:, None] == np.arange(1, numbers.max() + 1))  # (count, k)
+            shares = voxels / np.maximum(voxels.sum(1, keepdims=True), 1)
+            votes += weight * (shares @ shares.T)
+    return votes / (len(trees) * sum(BALLOTS.values()))
 
 
 def co_association(

@@ -27,13 +27,15 @@ EDGES = 0.5
 lies inside the clusters, as the mean conductance between clusters is large."""
 
 WAYS = 0.75
-"""What it weighs beside the votes if all ways out of a cluster lead into another one."""
+"""What it weighs beside the votes if all ways out of two clusters lead into each other. The share is of the ways out of
+the one that has more: over those of the other one, rims would draw compartments together that they lie between."""
 
 SMALL = 0.02
 """Share of all voxels below which a cluster is rather a piece of another one."""
 
 HALVED = 0.05
-"""By how much a union is cheaper each time that the smaller one of two small clusters is half as large."""
+"""By how much, in the unit of 1 - votes, a union is cheaper each time that the smaller cluster, if it is a small one,
+is half as large."""
 
 TRUST = 20.0
 """Contacts by which the mean of all counts as if it had been seen between any two clusters: of a few it is luck."""
@@ -101,7 +103,7 @@ def grow_tree(
         (`vemosaic.clustering.contacts.Contacts.between`), ``(F, F)``. Without, or where different clusters never
         touch: average linkage of the votes.
     sizes
-        Voxels of each cluster, ``(F,)``; where None, h is 0.
+        Voxels of each cluster, ``(F,)``, positive; where None, h is 0.
     """
     none = np.zeros_like(votes)
     shares = np.ones(len(votes)) if sizes is None else sizes / sizes.sum()
