@@ -106,16 +106,17 @@ def fit_typical(
     labels = [assign(torch.from_numpy(trial.sample.embedding), trial.clusterings) for trial in trials]
     alike = np.array([agreement([each.numpy() for each in found]) for found in zip(*labels, strict=True)])  # (k, trial)
     best = int(alike.mean(0).argmax())
-    return replace(trials[best], agreement=dict(zip(settings.clusters, alike[:, best].tolist(), strict=True)))
+    return replace(
+        trials[best],
+        clusterings=_numbered(trials[best].clusterings, trials[best].sample),
+        agreement=dict(zip(settings.clusters, alike[:, best].tolist(), strict=True)),
+    )
 
 
 def _agreed(trials: Sequence[Fitted]) -> list[Fitted]:
-    """Let the trees of all trials vote on each other."""
+    """Let the trees of all trials vote on each other; their clusters are not numbered."""
     found = agreed([trial.clusterings for trial in trials], [trial.sample.embedding for trial in trials])
-    return [
-        replace(trial, clusterings=_numbered(clusterings, trial.sample))
-        for trial, clusterings in zip(trials, found, strict=True)
-    ]
+    return [replace(trial, clusterings=clusterings) for trial, clusterings in zip(trials, found, strict=True)]
 
 
 def diffusion_of(embedder: Embedder, volume: Volume, settings: Settings) -> Diffusion | None:

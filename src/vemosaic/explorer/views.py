@@ -119,12 +119,9 @@ class Grey:
             low, high = json.loads(path.read_bytes())
             return float(low), float(high)
         except (OSError, ValueError, TypeError):
-            low, high = _spread(self._raw())
+            low, high = _spread(self.run.input.working)
             write_atomically(path, json.dumps([low, high]).encode())
             return low, high
-
-    def _raw(self) -> Volume:
-        return self.run.input.working
 
     def write(self, listen: Listener) -> None:
         """Copy the volume; an interrupted copy goes on.
@@ -134,7 +131,7 @@ class Grey:
         VolumeError
             If the raw volume is no longer there, or cannot be read.
         """
-        raw = self._raw()
+        raw = self.run.input.working
 
         def compute(unit: Unit, voxels: npt.NDArray[np.float32]) -> Bytes:
             return self._grey(voxels)
@@ -156,7 +153,7 @@ class Grey:
         """
         if self.layer.finished:
             return self.layer.read(level, box)
-        raw, step = self._raw(), self.run.steps[level]
+        raw, step = self.run.input.working, self.run.steps[level]
         origin = [min(b.start * s, n - 1) for b, s, n in zip(box, step, raw.shape, strict=True)]
         stop = [min(b.stop * s, n) for b, s, n in zip(box, step, raw.shape, strict=True)]
         shape = [1 if b.stop - b.start == 1 else e - o for b, e, o in zip(box, stop, origin, strict=True)]
